@@ -1,0 +1,1 @@
+"""Accounts: who is there, and what may they do."""

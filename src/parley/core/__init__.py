@@ -1,0 +1,1 @@
+"""The parts that know no domain."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and Valkey for the zero set-up mode, supervised by us."""

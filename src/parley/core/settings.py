@@ -1,0 +1,185 @@
+"""The settings of the house itself: server, HTTP edge, database, Redis, limits, logs.
+
+Every slice is data: frozen, read once by `parley.settings.load`, handed down. Nothing here opens or connects.
+"""
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from limits import parse as parse_limit
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+Network = IPv4Network | IPv6Network
+
+
+class Slice(BaseSettings):
+    """A package's part of the settings: frozen, strict about its own names, fed only by the loader."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic-settings passes it by position
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing behind the loader's back: it alone knows where each value came from."""
+        return (init_settings,)
+
+
+def split_commas(value: Any) -> Any:
+    """People write lists in environment variables with commas."""
+    return [part for part in (piece.strip() for piece in value.split(",")) if part] if isinstance(value, str) else value
+
+
+def _network(value: Any) -> Any:
+    return ip_network(value, strict=False) if isinstance(value, str) else value
+
+
+def as_origin(value: str) -> str:
+    """Return a web origin in the form browsers send it, or raise ValueError."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+        msg = "an origin looks like https://shop.example or http://localhost:3000"
+        raise ValueError(msg)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port and parts.port != default else "")
+
+
+def _limit(value: str) -> str:
+    parse_limit(value)
+    return value
+
+
+Commas = BeforeValidator(split_commas)
+Origins = Annotated[tuple[Annotated[str, AfterValidator(as_origin)], ...], NoDecode, Commas]
+Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], NoDecode, Commas]
+LimitText = Annotated[str, AfterValidator(_limit)]
+
+
+class ServerSettings(Slice):
+    """How the service runs and what its edge lets in."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_")
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` refuses to start with anything unsafe."
+    )
+    debug: bool = Field(default=False, description="Error bodies and logs with more detail; never in production.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int | None = Field(
+        default=None, ge=1, le=64, description="Worker processes. Empty: 2 with embedded engines, else 1."
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="Folder of the embedded engines and the generated secret. Empty: `.parley/` beside pyproject.toml, "
+        "else the user's state folder.",
+    )
+    docs: bool | None = Field(
+        default=None, description="Serve /docs, /redoc and /openapi.json. Empty: yes, but not in production."
+    )
+    demo: bool = Field(default=False, description="Allow the built-in demo model in production.")
+    graceful_s: PositiveFloat = Field(
+        20.0, description="Seconds a worker may take to finish what it does when stopped."
+    )
+    keep_alive_s: PositiveInt = Field(65, le=75, description="Seconds an idle HTTP connection is kept.")
+    tcp_user_timeout_ms: PositiveInt = Field(
+        30_000, description="Milliseconds until a peer that acknowledges nothing is dropped (Linux)."
+    )
+    send_buffer_bytes: PositiveInt = Field(131_072, description="Kernel send buffer of a connection, in bytes.")
+    trusted_proxies: Networks = Field(
+        (), description="Networks whose X-Forwarded-For and -Proto are believed, comma-separated."
+    )
+    allowed_origins: Origins = Field(
+        (), description="Web origins that may call from a browser, comma-separated; `*` is refused."
+    )
+    public_origin: Annotated[str, AfterValidator(as_origin)] | None = Field(
+        default=None, description="The origin this service is reached at. Empty: loopback names, in development only."
+    )
+    ops_allow: Networks = Field(
+        (), description="Networks that see health details and metrics besides loopback, comma-separated."
+    )
+    ops_token: SecretStr | None = Field(default=None, description="Bearer token for health details and metrics.")
+    body_limit_bytes: PositiveInt = Field(1_048_576, description="Largest request body, in bytes.")
+    body_timeout_s: PositiveFloat = Field(20.0, description="Seconds a request body may take to arrive.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="`auto`: pretty in a terminal, JSON elsewhere and in production."
+    )
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def serves_docs(self) -> bool:
+        return self.docs if self.docs is not None else not self.is_production
+
+
+class DatabaseSettings(Slice):
+    """PostgreSQL: where it is and how long anything may wait for it."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_DATABASE_")
+
+    url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("PARLEY_DATABASE_URL", "DATABASE_URL"),
+        description="postgresql://user:password@host:5432/name. Empty: embedded PostgreSQL.",
+    )
+    pool_size: PositiveInt = Field(10, description="Connections a worker keeps.")
+    pool_overflow: int = Field(5, ge=0, description="Connections a worker may add under load.")
+    pool_timeout_s: PositiveFloat = Field(1.5, description="Seconds to wait for a free connection, then 503.")
+    connect_timeout_s: PositiveFloat = Field(2.0, description="Seconds to wait for a new connection.")
+    command_timeout_s: PositiveFloat = Field(5.0, description="Seconds a client waits for one statement.")
+    statement_timeout_s: PositiveFloat = Field(4.0, description="Seconds the server runs one statement.")
+    lock_timeout_s: PositiveFloat = Field(2.0, description="Seconds a statement waits for a lock.")
+    idle_in_transaction_s: PositiveFloat = Field(10.0, description="Seconds until an idle transaction is ended.")
+
+
+class RedisSettings(Slice):
+    """Redis or Valkey: where it is and how long anything may wait for it."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_REDIS_")
+
+    url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("PARLEY_REDIS_URL", "REDIS_URL"),
+        description="redis://host:6379/0. Empty: embedded Valkey.",
+    )
+    timeout_s: PositiveFloat = Field(0.5, description="Seconds to wait for an answer.")
+    connect_timeout_s: PositiveFloat = Field(0.5, description="Seconds to wait for a connection.")
+    pool_size: PositiveInt = Field(32, description="Most connections of a worker.")
+
+
+class LimitSettings(Slice):
+    """Requests a caller may make, in the grammar `count/period` (see the limits library)."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_LIMIT_")
+
+    general: LimitText = Field("100/minute", description="Any route without a limit of its own, each route apart.")
+    lists: LimitText = Field("60/minute", description="Lists and searches.")
+    ask: LimitText = Field("20/minute", description="Asking the model.")
+    login: LimitText = Field("5/minute", description="Log-ins, per client address.")
+    register_: LimitText = Field(
+        "5/minute",
+        validation_alias=AliasChoices("PARLEY_LIMIT_REGISTER"),
+        description="Registrations, per client address.",
+    )
+    deadline_s: PositiveFloat = Field(
+        0.25, description="Seconds to wait for Redis to decide, then this worker's own memory decides."
+    )
