@@ -1,15 +1,79 @@
 """The application: middleware, error handlers, routers, lifespan. The only importer of routers."""
 
-from fastapi import FastAPI
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from parley import __version__
+from parley.auth import router as auth_router
+from parley.container import Parts, open_container
 from parley.core import router as core_router
+from parley.core.docs import docs_router
+from parley.core.error_handlers import ErrorBorder, register_error_handlers
 from parley.core.health import Readiness
+from parley.core.middleware import BodyLimit, RequestContext
+from parley.core.openapi import describe
+from parley.core.origins import LOOPBACK, Origins
 from parley.settings import Settings
+
+TAGS = [
+    {"name": "auth", "description": "Accounts, tokens that rotate, guests of the widget, tickets for sockets."},
+    {"name": "health", "description": "For load balancers, orchestrators and people."},
+]
+EXPOSED_HEADERS = ["X-Request-ID", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the application for these settings; nothing is opened before its lifespan starts."""
-    app = FastAPI(title="Parley", debug=settings.server.debug)
-    app.state.readiness = Readiness()
+    readiness = Readiness("starting")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[Parts]:
+        async with open_container(settings, readiness) as parts:
+            yield parts
+
+    server, origins = settings.server, Origins(settings.server)
+    app = FastAPI(
+        title="Parley",
+        version=__version__,
+        summary="Real-time AI chat for customer support.",
+        debug=False,  # a traceback in an answer helps strangers more than us
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=TAGS,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        middleware=[
+            Middleware(RequestContext, trusted_proxies=server.trusted_proxies),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(origins.listed),
+                allow_origin_regex=LOOPBACK.pattern if origins.takes_loopback else None,
+                allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
+                expose_headers=EXPOSED_HEADERS,
+                max_age=600,
+            ),
+            Middleware(ErrorBorder),
+            Middleware(BodyLimit, max_bytes=server.body_limit_bytes, within_s=server.body_timeout_s),
+        ],
+    )
+    app.state.readiness = readiness
+    register_error_handlers(app)
     app.include_router(core_router.router)
+    app.include_router(auth_router.router)
+    if server.serves_docs:
+        app.include_router(docs_router(app))
+    describe(app)
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Name operations as generated clients should: `auth_register`."""
+    return f"{route.tags[0]}_{route.name}" if route.tags else route.name

@@ -1,0 +1,116 @@
+"""What accounts are asked and answer."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, Field
+
+from parley.auth.passwords import acceptable
+from parley.auth.tokens import Role
+from parley.core.schemas import Command, Id, Line, Moment, Schema, Text, storable
+
+_EMAIL = re.compile(
+    r"[^@\s\x00-\x1f\x7f<>\"(),:;\[\\\]]+@[^@\s\x00-\x1f\x7f<>\"(),:;\[\\\]]+\.[^@\s.\x00-\x1f\x7f<>]+\Z"
+)
+
+
+def normal_email(text: str) -> str:
+    """Return the one form of an e-mail address, so that look-alikes of one address are one account."""
+    normal = unicodedata.normalize("NFKC", storable(text)).strip().casefold()
+    if len(normal) > 254 or not _EMAIL.match(normal):  # noqa: PLR2004  # RFC 5321's limit of a path
+        raise ValueError("must be an e-mail address")
+    return normal
+
+
+Email = Annotated[str, Field(max_length=254), AfterValidator(normal_email)]
+NewPassword = Annotated[str, Field(max_length=256), AfterValidator(acceptable)]
+GivenPassword = Annotated[Text, Field(max_length=256)]
+Name = Annotated[Line, Field(max_length=100)]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who stands behind a request, as its token or ticket says."""
+
+    user_id: UUID
+    session_id: UUID
+    role: Role
+    is_guest: bool
+    expires_at: int
+    """When what this opened must end, in seconds since the epoch."""
+
+
+class RegisterCommand(Command):
+    """A new account; sent with a guest's token, the guest becomes it."""
+
+    email: Email = Field(examples=["ada@shop.example"])
+    password: NewPassword = Field(examples=["correct horse battery"])
+    name: Name = Field("", examples=["Ada"])
+
+
+class LoginForm(Command):
+    """OAuth2's password form; `username` is the e-mail address."""
+
+    grant_type: Literal["password"] = "password"
+    username: Annotated[Text, Field(max_length=254)]
+    password: GivenPassword
+    scope: Annotated[Text, Field(max_length=256)] = ""
+    client_id: Annotated[Text, Field(max_length=256)] | None = None
+    client_secret: Annotated[Text, Field(max_length=256)] | None = None
+
+
+class RefreshCommand(Command):
+    """A refresh token, to be exchanged for new ones."""
+
+    refresh_token: Annotated[Text, Field(min_length=1, max_length=256)]
+
+
+class ChangePasswordCommand(Command):
+    """The password that is, and the one that shall be."""
+
+    current_password: GivenPassword
+    new_password: NewPassword
+
+
+class GuestCommand(Command):
+    """A visitor of a web page."""
+
+    name: Name = Field("", examples=["Visitor"])
+
+
+class TicketCommand(Command):
+    """The conversation a ticket shall open; without one it opens any of the caller's."""
+
+    conversation_id: Id | None = None
+
+
+class UserView(Schema):
+    """An account."""
+
+    id: UUID
+    email: str | None
+    name: str
+    role: Role
+    is_guest: bool
+    is_disabled: bool
+    created_at: Moment
+
+
+class TokenView(Schema):
+    """A pair of tokens, as OAuth2 clients expect it."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105  # the name of a scheme
+    expires_in: int
+    user: UserView
+
+
+class TicketView(Schema):
+    """A ticket for one socket or stream."""
+
+    ticket: str
+    expires_in: int

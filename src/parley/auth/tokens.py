@@ -1,0 +1,128 @@
+"""Signed tokens: access tokens and socket tickets. Pure: keys and the time are handed in.
+
+Only HS256, only a header of exactly three members, only claims of exactly the right types: everything else is
+TokenInvalid, whatever the library underneath would make of it.
+"""
+
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from jose import jws
+
+ALGORITHM = "HS256"
+MAX_TOKEN_CHARS = 4096
+MAX_HEADER_CHARS = 256  # ours has 80; a longer one is somebody trying
+CLOCK_SKEW_S = 30  # between the machines that sign and check
+
+Role = Literal["user", "operator", "admin"]
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+
+
+class TokenInvalid(Exception):
+    """The text is not a token of ours for this use."""
+
+
+class TokenTooOld(Exception):
+    """It was a token of ours for this use, and its time is over."""
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    alg: Literal["HS256"]
+    typ: Literal["JWT"]
+    kid: str
+
+
+class AccessClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="typ", tag="access"):
+    """What an access token says."""
+
+    iss: str
+    aud: str
+    sub: UUID
+    sid: UUID
+    jti: str
+    iat: int
+    exp: int
+    role: Role
+    guest: bool
+
+
+class TicketClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="typ", tag="ticket"):
+    """What a socket ticket says: whose it is, where it may be used, and when what it opens must end."""
+
+    iss: str
+    aud: str
+    sub: UUID
+    sid: UUID
+    jti: str
+    iat: int
+    exp: int
+    role: Role
+    guest: bool
+    origin: str | None
+    conversation: UUID | None
+    ends: int
+
+
+Claims = TypeVar("Claims", AccessClaims, TicketClaims)
+
+
+class TokenCodec:
+    """Signs with the first key, checks with any."""
+
+    def __init__(self, secrets: Sequence[str], issuer: str, audience: str) -> None:
+        if not secrets:
+            raise ValueError("tokens need a secret")
+        self._keys = {key_id(secret): secret for secret in secrets}
+        self._signing_key = key_id(secrets[0])
+        self.issuer = issuer
+        self.audience = audience
+
+    def encode(self, claims: AccessClaims | TicketClaims) -> str:
+        """Return the signed token."""
+        token: str = jws.sign(
+            msgspec.json.encode(claims), self._keys[self._signing_key], {"kid": self._signing_key}, ALGORITHM
+        )
+        return token
+
+    def decode(self, token: str, kind: type[Claims], now: float) -> Claims:
+        """Return the claims of a valid token of this kind; raise TokenInvalid or TokenTooOld."""
+        if len(token) > MAX_TOKEN_CHARS or not _COMPACT.match(token):
+            raise TokenInvalid
+        key = self._keys.get(_key_id_of(token))
+        if key is None:
+            raise TokenInvalid
+        try:
+            claims = msgspec.json.decode(jws.verify(token, key, [ALGORITHM]), type=kind)
+        except Exception:  # noqa: BLE001  # the library raises more than its own errors for hostile input
+            raise TokenInvalid from None
+        if claims.iss != self.issuer or claims.aud != self.audience or not claims.jti:
+            raise TokenInvalid
+        if claims.iat > now + CLOCK_SKEW_S or claims.exp < claims.iat:
+            raise TokenInvalid
+        if claims.exp <= now:
+            raise TokenTooOld
+        return claims
+
+
+def key_id(secret: str) -> str:
+    """Return the name of a key, which tells nothing about it."""
+    return hashlib.sha256(b"parley key id:" + secret.encode()).hexdigest()[:12]
+
+
+def _key_id_of(token: str) -> str:
+    header = token.partition(".")[0]
+    if len(header) > MAX_HEADER_CHARS:
+        raise TokenInvalid
+    try:
+        return msgspec.json.decode(_base64url(header), type=_Header).kid
+    except ValueError:
+        raise TokenInvalid from None
+
+
+def _base64url(text: str) -> bytes:
+    return binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4))

@@ -1,0 +1,54 @@
+"""Opens what the commands on accounts need, wired as in a worker but without its tasks: nothing is listened to."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from parley.auth.passwords import PasswordHasher
+from parley.auth.revocation import Revocations
+from parley.auth.service import AuthService
+from parley.auth.tokens import TokenCodec
+from parley.cli.errors import CommandError
+from parley.cli.schema import compare_schema
+from parley.cli.stores import open_stores
+from parley.core.clock import SystemClock
+from parley.core.database import Database
+from parley.core.fanout.broker import Broker
+from parley.core.migrations import migrate
+from parley.core.redis import open_redis
+from parley.settings import Settings
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[AuthService]:
+    """Yield the service of accounts; what it revokes, running workers hear at once over Redis."""
+    async with AsyncExitStack() as stack:
+        complete = await stack.enter_async_context(open_stores(settings))
+        database = Database(complete.database)
+        stack.push_async_callback(database.close)
+        await _settle_schema(complete, database)
+        redis = open_redis(complete.redis)
+        stack.push_async_callback(redis.aclose)
+        hasher = PasswordHasher(complete.auth)
+        stack.callback(hasher.close)
+        clock = SystemClock()
+        yield AuthService(
+            database=database,
+            hasher=hasher,
+            # No command signs anybody in, so no secret of the service is needed here.
+            codec=TokenCodec([secrets.token_urlsafe(48)], complete.auth.issuer, complete.auth.audience),
+            revocations=Revocations(database, Broker(redis, complete.redis.timeout_s), complete.auth, clock),
+            settings=complete.auth,
+            clock=clock,
+        )
+
+
+async def _settle_schema(settings: Settings, database: Database) -> None:
+    """Refuse to work on a schema that is behind; the embedded one is brought up, as `parley serve` would do."""
+    schema = await compare_schema(database)
+    if not schema.is_behind:
+        return
+    if not settings.embedded or settings.database.url is None:
+        raise CommandError(f"{schema}: run parley migrate")
+    await asyncio.to_thread(migrate, settings.database.url.get_secret_value())

@@ -1,0 +1,95 @@
+"""Runs as `python -m parley.cli.worker`: one worker of a `parley serve`, on the sockets its parent opened.
+
+Everything it needs is in the environment; it imports no terminal libraries.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from parley.app import create_app
+from parley.core.embedded.folder import find_data_folder, make_data_folder
+from parley.core.embedded.listeners import BACKLOG
+from parley.core.garbage import settle_garbage
+from parley.core.health import Readiness
+from parley.core.logging import configure_logging
+from parley.settings import Settings, load, with_secret
+
+LISTENING, READY = b"listening\n", b"ready\n"
+POLL_S = 0.01
+WS_MAX_BYTES = 65_536  # the bound of a frame, DESIGN 4.5
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(prog="parley.cli.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, action="append", required=True, help="listening socket; may be repeated")
+    parser.add_argument("--status-fd", type=int, required=True, help="pipe that learns how far the start is")
+    arguments = parser.parse_args()
+    os.set_inheritable(arguments.status_fd, False)  # noqa: FBT003  # the standard library's way
+    settings = load(env_file=Path(".env"))
+    if not settings.server.is_production and not settings.auth.secrets:
+        folder = find_data_folder(settings.server.data_dir)
+        make_data_folder(folder)
+        settings = with_secret(settings, folder.secret)
+    sockets = [socket.socket(fileno=number) for number in arguments.fd]
+    run(settings, sockets, arguments.status_fd)
+
+
+def run(settings: Settings, sockets: Sequence[socket.socket], status: int) -> None:
+    """Run uvicorn on these sockets and report progress on the status pipe."""
+    server_settings = settings.server
+    is_terminal = sys.stdout.isatty() and not server_settings.is_production
+    pretty = server_settings.log_format == "pretty" or (server_settings.log_format == "auto" and is_terminal)
+    configure_logging(level=server_settings.log_level, pretty=pretty)
+    app = create_app(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
+            ws_max_size=WS_MAX_BYTES,
+            ws_per_message_deflate=False,  # 15 KB of it can become 15 MB
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # decided by our own middleware, for listed proxies only
+            reset_contextvars=True,
+            backlog=BACKLOG,
+            timeout_keep_alive=settings.server.keep_alive_s,
+            timeout_graceful_shutdown=max(1, int(settings.server.graceful_s)),
+        )
+    )
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_serve(server, list(sockets), app.state.readiness, status))
+
+
+async def _serve(server: uvicorn.Server, sockets: list[socket.socket], readiness: Readiness, status: int) -> None:
+    reporter = asyncio.create_task(_report(server, readiness, status), name="report of readiness")
+    try:
+        await server.serve(sockets=sockets)
+    finally:
+        reporter.cancel()
+        await asyncio.gather(reporter, return_exceptions=True)
+
+
+async def _report(server: uvicorn.Server, readiness: Readiness, status: int) -> None:
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        await asyncio.sleep(POLL_S)
+    settle_garbage()
+    with contextlib.suppress(OSError):
+        os.write(status, LISTENING)
+        await readiness.wait()
+        os.write(status, READY)
+
+
+if __name__ == "__main__":
+    main()

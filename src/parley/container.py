@@ -1,0 +1,172 @@
+"""Opens every resource of a worker once, in order, and closes it in reverse. What the lifespan yields.
+
+Nothing here waits for PostgreSQL or Redis: a worker starts and stays up while they are away.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypedDict
+
+import structlog
+from openai import AsyncOpenAI
+from redis.asyncio import Redis
+
+from parley.agents.clients.openai import open_openai, ping
+from parley.auth.dependencies import Gate
+from parley.auth.passwords import PasswordHasher
+from parley.auth.revocation import Revocations
+from parley.auth.service import AuthService
+from parley.auth.tickets import Tickets
+from parley.auth.tokens import TokenCodec
+from parley.core.clock import SystemClock
+from parley.core.database import Database
+from parley.core.errors import DatabaseUnavailable
+from parley.core.fanout.broker import Broker
+from parley.core.health import Finding, Health, Readiness
+from parley.core.limits import Limiter
+from parley.core.migrations import migrate, needed_revision, present_revision
+from parley.core.ops import Ops
+from parley.core.origins import Origins
+from parley.core.redis import open_redis
+from parley.core.tasks import Tasks
+from parley.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TASKS_CLOSE_S = 5.0
+SCHEMA_RETRY_S = 0.2
+CHECK_DEADLINE_S = 1.0
+CHECK_KEEP_S = 2.0
+MODEL_CHECK_KEEP_S = 60.0  # a provider counts every call
+
+
+class Parts(TypedDict):
+    """What requests reach through `request.state`."""
+
+    settings: Settings
+    readiness: Readiness
+    health: Health
+    ops: Ops
+    database: Database
+    redis: Redis
+    openai: AsyncOpenAI
+    limiter: Limiter
+    gate: Gate
+    auth: AuthService
+    tasks: Tasks
+
+
+@asynccontextmanager
+async def open_container(settings: Settings, readiness: Readiness) -> AsyncIterator[Parts]:
+    """Yield the parts of this worker."""
+    async with AsyncExitStack() as stack:
+        clock, origins = SystemClock(), Origins(settings.server)
+        database = Database(settings.database)
+        stack.push_async_callback(database.close)
+        redis = open_redis(settings.redis)
+        stack.push_async_callback(redis.aclose)
+        openai = open_openai(settings.agents)
+        stack.push_async_callback(openai.close)
+        hasher = PasswordHasher(settings.auth)
+        stack.callback(hasher.close)
+        # Closed first: whatever runs beside the requests needs all of the above.
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close, TASKS_CLOSE_S)
+
+        broker = Broker(redis, settings.redis.timeout_s)
+        revocations = Revocations(database, broker, settings.auth, clock)
+        secrets = [secret.get_secret_value() for secret in settings.auth.secrets]
+        codec = TokenCodec(secrets, settings.auth.issuer, settings.auth.audience)
+        tickets = Tickets(codec, redis, origins, settings.auth, clock)
+        gate = Gate(codec, revocations, tickets, origins, clock)
+        auth = AuthService(
+            database=database, hasher=hasher, codec=codec, revocations=revocations, settings=settings.auth, clock=clock
+        )
+        limiter = Limiter(redis, settings.limits, gate.identify)
+        health = _health(settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter)
+
+        settled = tasks.spawn("settle schema", _settle_schema(settings, database, readiness, needed_revision()))
+
+        async def watch_revocations() -> None:
+            await asyncio.wait({settled})
+            await revocations.watch()
+
+        tasks.keep("hear other workers", broker.run)
+        tasks.keep("watch revocations", watch_revocations)
+        yield Parts(
+            settings=settings,
+            readiness=readiness,
+            health=health,
+            ops=Ops(settings.server),
+            database=database,
+            redis=redis,
+            openai=openai,
+            limiter=limiter,
+            gate=gate,
+            auth=auth,
+            tasks=tasks,
+        )
+
+
+async def _settle_schema(settings: Settings, database: Database, readiness: Readiness, needed: str) -> None:
+    """Find out whether the schema is the one this code needs; in embedded mode, make it so.
+
+    A database that is away says nothing about the schema, and is no reason to be taken out of the load balancer;
+    embedded, it is still starting, and nobody else asks.
+    """
+    url = settings.database.url
+    while True:
+        try:
+            present = await present_revision(database)
+        except DatabaseUnavailable:
+            if not settings.embedded:
+                readiness.clear("starting")
+        else:
+            if present is not None and present >= needed:
+                break
+            readiness.block("schema_behind")
+            readiness.clear("starting")
+            if settings.embedded and url is not None:
+                await asyncio.to_thread(migrate, url.get_secret_value())
+                log.info("schema_migrated", was=present, now=needed)
+                continue
+            log.warning("schema_behind", present=present, needed=needed, next_step="run: parley migrate")
+        await asyncio.sleep(SCHEMA_RETRY_S if settings.embedded else SCHEMA_RETRY_S * 10)
+    readiness.clear("schema_behind")
+    readiness.clear("starting")
+
+
+def _health(
+    settings: Settings,
+    *,
+    database: Database,
+    redis: Redis,
+    openai: AsyncOpenAI,
+    hasher: PasswordHasher,
+    limiter: Limiter,
+) -> Health:
+    async def check_database() -> Finding:
+        await database.ping()
+        return Finding("ok")
+
+    async def check_redis() -> Finding:
+        await redis.ping()
+        return Finding("ok" if limiter.is_shared else "degraded", "" if limiter.is_shared else "limits are per worker")
+
+    async def check_model() -> Finding:
+        known = await ping(openai, settings.agents.name)
+        return Finding("ok") if known else Finding("degraded", f"the provider does not list {settings.agents.name}")
+
+    async def check_queue() -> Finding:
+        waiting, room = hasher.waiting, hasher.capacity
+        return Finding("ok" if waiting < room else "degraded", f"{waiting} of {room} passwords waiting")
+
+    health = Health(SystemClock())
+    health.register("database", check_database, is_required=True, deadline_s=CHECK_DEADLINE_S, keep_s=CHECK_KEEP_S)
+    health.register("redis", check_redis, is_required=False, deadline_s=CHECK_DEADLINE_S, keep_s=CHECK_KEEP_S)
+    health.register("queue", check_queue, is_required=False, deadline_s=CHECK_DEADLINE_S, keep_s=0)
+    if not settings.agents.is_demo:
+        deadline_s = settings.agents.check_timeout_s
+        health.register("model", check_model, is_required=False, deadline_s=deadline_s, keep_s=MODEL_CHECK_KEEP_S)
+    return health

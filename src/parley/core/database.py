@@ -1,0 +1,114 @@
+"""PostgreSQL: one engine a worker, short transactions, a deadline on every wait, one error when it is away.
+
+A session lives inside one service call. Nothing here retries: a caller's `client_id` makes its own retry safe.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import configure_mappers
+
+from parley.core.errors import DatabaseUnavailable
+from parley.core.settings import DatabaseSettings
+
+# PostgreSQL's own words for "not now": cannot connect, out of resources, operator intervened, lock or time limit.
+_AWAY_CLASSES = ("08", "53", "57", "55P03", "25P03")
+# Raised by the driver before there is a statement to fail.
+_AWAY_ERRORS = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
+
+
+class Database:
+    """Sessions for services; opened by the container, closed by it."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        if settings.url is None:
+            raise ValueError("the database needs a URL")
+        configure_mappers()  # now, and not inside the first request
+        self._engine = _open_engine(settings)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False, autoflush=False)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        return self._engine
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session whose work is committed at the end of the block; DatabaseUnavailable when it is away."""
+        try:
+            async with self._sessions() as session, session.begin():
+                yield session
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            if _is_away(error):
+                raise DatabaseUnavailable from error
+            raise
+        except _AWAY_ERRORS as error:
+            raise DatabaseUnavailable from error
+
+    async def ping(self) -> None:
+        """Ask for the simplest answer; raise DatabaseUnavailable without one."""
+        async with self.transaction() as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def async_url(url: str) -> str:
+    """Return the URL with the driver we use, for whichever of the usual spellings it came in."""
+    parsed = make_url(url)
+    return parsed.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+def _open_engine(settings: DatabaseSettings) -> AsyncEngine:
+    url = settings.url.get_secret_value() if settings.url else ""
+    engine = create_async_engine(
+        async_url(url),
+        pool_size=settings.pool_size,
+        max_overflow=settings.pool_overflow,
+        pool_timeout=settings.pool_timeout_s,
+        pool_use_lifo=True,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        hide_parameters=True,
+        connect_args={
+            "timeout": settings.connect_timeout_s,
+            "command_timeout": settings.command_timeout_s,
+            "server_settings": {
+                "application_name": "parley",
+                "statement_timeout": _milliseconds(settings.statement_timeout_s),
+                "lock_timeout": _milliseconds(settings.lock_timeout_s),
+                "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_s),
+                "timezone": "UTC",
+            },
+        },
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
+    """Drop a pooled connection whose socket is known to be closed: a pre-ping without the three round trips."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _is_away(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    if state:
+        return str(state).startswith(_AWAY_CLASSES)
+    return error.connection_invalidated or isinstance(error.__cause__ or error.orig, _AWAY_ERRORS)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))

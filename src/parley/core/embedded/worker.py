@@ -1,0 +1,66 @@
+"""How to start and stop one worker process. What it does is the business of the module it runs."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from socket import socket
+
+from parley.core.embedded.program import Command, StopSteps
+
+READY = b"ready"
+AFTER_GRACE_S = 5.0  # closing pools and writing the last rows, once the requests are done
+
+
+class Worker:
+    """One worker on listening sockets of the parent, which reports on a pipe how far its start is."""
+
+    death_signal = signal.SIGKILL  # graceful would take longer than the 2 s a dead parent's port may stay taken
+
+    def __init__(
+        self, number: int, module: str, sockets: Sequence[socket], environ: Mapping[str, str], *, graceful_s: float
+    ) -> None:
+        self.name = f"worker {number}"
+        self._module = module
+        self._sockets = sockets
+        self._environ = environ
+        self._graceful_s = graceful_s
+        self._status: int | None = None
+
+    @property
+    def stop_steps(self) -> StopSteps:
+        return ((signal.SIGTERM, self._graceful_s + AFTER_GRACE_S), (signal.SIGKILL, 2.0))
+
+    async def prepare(self) -> None:
+        """Nothing of a dead worker stays behind."""
+
+    def command(self) -> Command:
+        if self._status is not None:
+            os.close(self._status)
+        self._status, writer = os.pipe()
+        numbers = [listener.fileno() for listener in self._sockets]
+        argv = [sys.executable, "-P", "-m", self._module, "--status-fd", str(writer)]
+        return Command(
+            argv=[*argv, *(part for number in numbers for part in ("--fd", str(number)))],
+            environ=self._environ,
+            descriptors=[*numbers, writer],
+            handed_over=[writer],
+        )
+
+    async def wait_ready(self) -> None:
+        descriptor, self._status = self._status, None
+        if descriptor is None:
+            return
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(descriptor, "rb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            async for line in reader:
+                if line.strip() == READY:
+                    return
+            await asyncio.Event().wait()  # it ended before it was ready: whoever watches it cancels this
+        finally:
+            transport.close()

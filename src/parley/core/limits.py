@@ -1,0 +1,137 @@
+"""How often a caller may ask: decided on Redis for all workers together, or by this worker alone while Redis is away.
+
+Uses the limit grammar and the exception of slowapi, and none of its machinery: that blocks the loop, skips included
+routers and breaks streams.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import structlog
+from fastapi import Depends
+from limits import RateLimitItem, parse
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from redis.asyncio import Redis
+from slowapi.errors import RateLimitExceeded
+from slowapi.wrappers import Limit
+from starlette.requests import HTTPConnection
+
+from parley.core.redis import REDIS_AWAY
+from parley.core.settings import LimitSettings
+
+log = structlog.get_logger(__name__)
+
+REST_S = 1.0  # after a failure Redis is left alone this long: one caller a second pays its deadline, not each
+LimitName = Literal["general", "lists", "ask", "login", "register"]
+Identify = Callable[[HTTPConnection], str | None]
+
+
+class Limiter:
+    """The buckets of this service."""
+
+    def __init__(self, redis: Redis, settings: LimitSettings, identify: Identify) -> None:
+        storage = RedisStorage(
+            "async+redis://",
+            implementation="redispy",
+            connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # its hints know only plain options
+            key_prefix="parley:limit",
+        )
+        self._shared = MovingWindowRateLimiter(storage)
+        self._own = MovingWindowRateLimiter(MemoryStorage())
+        self._deadline_s = settings.deadline_s
+        self._identify = identify
+        self._resting_until = 0.0
+        self._items: dict[LimitName, RateLimitItem] = {
+            "general": parse(settings.general),
+            "lists": parse(settings.lists),
+            "ask": parse(settings.ask),
+            "login": parse(settings.login),
+            "register": parse(settings.register_),
+        }
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether Redis decides, as far as this worker knows."""
+        return time.monotonic() >= self._resting_until
+
+    async def check(self, connection: HTTPConnection, name: LimitName, bucket: str, *, by_address: bool) -> None:
+        """Count one request; raise RateLimitExceeded when the caller has used up the bucket."""
+        caller = None if by_address else self._identify(connection)
+        if caller is None:
+            caller = f"address:{connection.scope['client_address'].limit_key}"
+        item = self._items[name]
+        allowed, reset_at = await self._decide(item, bucket, caller)
+        if not allowed:
+            raise _exceeded(item, reset_at)
+
+    async def _decide(self, item: RateLimitItem, *key: str) -> tuple[bool, float]:
+        if self.is_shared:
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    return await _hit(self._shared, item, *key)
+            except REDIS_AWAY as error:
+                self._resting_until = time.monotonic() + REST_S
+                log.warning("limits_fell_back", reason=type(error).__name__)
+        return await _hit(self._own, item, *key)
+
+
+def limit(name: LimitName, *, by_address: bool = False) -> Any:
+    """Return the dependency that puts a route under a limit, in a bucket of its own."""
+
+    async def limited(connection: HTTPConnection) -> None:
+        limiter: Limiter = connection.state.limiter
+        endpoint = connection.scope["endpoint"]
+        await limiter.check(connection, name, f"{endpoint.__module__}.{endpoint.__qualname__}", by_address=by_address)
+
+    limited.limit_name = name  # type: ignore[attr-defined]  # what the test over the route table looks for
+    return Depends(limited)
+
+
+async def _unlimited() -> None:
+    """For probes: an orchestrator that asks often must never be told to slow down."""
+
+
+_unlimited.limit_name = "none"  # type: ignore[attr-defined]
+
+Unlimited = Annotated[None, Depends(_unlimited)]
+General = Annotated[None, limit("general")]
+Lists = Annotated[None, limit("lists")]
+Ask = Annotated[None, limit("ask")]
+Login = Annotated[None, limit("login", by_address=True)]
+Register = Annotated[None, limit("register", by_address=True)]
+
+
+async def _hit(strategy: MovingWindowRateLimiter, item: RateLimitItem, *key: str) -> tuple[bool, float]:
+    if await strategy.hit(item, *key):
+        return True, 0.0
+    stats = await strategy.get_window_stats(item, *key)
+    return False, stats.reset_time
+
+
+def _exceeded(item: RateLimitItem, reset_at: float) -> RateLimitExceeded:
+    wait_s = max(1, math.ceil(reset_at - time.time()))
+    error = RateLimitExceeded(
+        Limit(
+            item,
+            key_func=lambda: "",
+            scope=None,
+            per_method=False,
+            methods=None,
+            error_message=None,
+            exempt_when=None,
+            cost=1,
+            override_defaults=False,
+        )
+    )
+    error.headers = {
+        "Retry-After": str(wait_s),
+        "RateLimit-Limit": str(item.amount),
+        "RateLimit-Remaining": "0",
+        "RateLimit-Reset": str(wait_s),
+        "RateLimit-Policy": f"{item.amount};w={item.get_expiry()}",
+    }
+    return error

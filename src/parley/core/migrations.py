@@ -1,0 +1,58 @@
+"""The schema: which revision the code needs, which one the database has, and the way from one to the other.
+
+The revision is read without Alembic, so that a worker whose schema is current never imports it.
+"""
+
+from pathlib import Path
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from parley.core.database import Database
+
+log = structlog.get_logger(__name__)
+
+
+def migrations_folder() -> Path:
+    """Return `alembic/` of the checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1] / "alembic"
+    return checkout if (checkout / "env.py").is_file() else package / "_alembic"
+
+
+def needed_revision() -> str:
+    """Return the newest revision; files are named `0001_what_it_does.py`, in order."""
+    newest = max(path.name for path in (migrations_folder() / "versions").glob("[0-9]*.py"))
+    return newest.split("_", 1)[0]
+
+
+async def present_revision(database: Database) -> str | None:
+    """Return the revision of the database, None for an empty one; raise DatabaseUnavailable when it is away."""
+    try:
+        async with database.transaction() as session:
+            revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
+            return revision
+    except ProgrammingError:
+        return None
+
+
+def migrate(database_url: str, revision: str = "head") -> None:
+    """Bring the schema to `revision`. Blocks, and waits its turn behind a migration that already runs.
+
+    Alembic keeps the running migration in a global of its process: never run two in one process at once.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.attributes["database_url"] = database_url
+    command.upgrade(config, revision)
+
+
+def unmigrate(database_url: str, revision: str = "base") -> None:
+    """Take the schema back to `revision`. Blocks."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.attributes["database_url"] = database_url
+    command.downgrade(config, revision)

@@ -1,0 +1,8 @@
+"""The whole metadata, for Alembic and tests: importing this module imports every package's tables."""
+
+from parley.auth import models as auth_models
+from parley.core.models import Base
+
+metadata = Base.metadata
+
+__all__ = ["auth_models", "metadata"]

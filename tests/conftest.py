@@ -1,0 +1,168 @@
+"""One PostgreSQL and one Valkey a run, a fresh database a test, and the guards over all of them."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import redis.asyncio
+import structlog
+from tests.fixtures.engines import TEMPLATE
+from tests.fixtures.guards import LoopGuard, is_asynchronous, loop_guard, no_task_left
+from tests.fixtures.service import Service, in_process, on_socket, settings_for
+
+from parley.core.garbage import settle_garbage
+from parley.core.logging import hide_secrets
+from parley.settings import Settings
+
+__all__ = ["loop_guard", "no_task_left"]
+
+DATABASE, REDIS = "PARLEY_TEST_DATABASE_URL", "PARLEY_TEST_REDIS_URL"
+ENGINES_START_S = 60.0
+_engines: list[tuple[subprocess.Popen[str], tempfile.TemporaryDirectory[str]]] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the engines before any worker starts; workers inherit where they are."""
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="parley-tests-")
+    script = Path(__file__).parent / "fixtures" / "engines.py"
+    # Root's PostgreSQL runs as another user, who must be able to pass through.
+    Path(folder.name).chmod(0o711)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(Path(folder.name) / "data")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    _engines.append((process, folder))
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        pytest.exit("the test engines did not start", returncode=1)
+    where = json.loads(line)
+    os.environ[DATABASE], os.environ[REDIS] = where["database_url"], where["redis_url"]
+
+
+def pytest_unconfigure() -> None:
+    """End the engines: theirs is the pipe that closes."""
+    for process, folder in _engines:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(ENGINES_START_S)
+        assert process.stdout is not None
+        process.stdout.close()
+        folder.cleanup()
+    _engines.clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ask every asynchronous test whether it leaves a task behind."""
+    for item in items:
+        if is_asynchronous(item):
+            item.fixturenames.insert(0, "no_task_left")  # type: ignore[attr-defined]
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage as a worker does: the many tests go through much that stays."""
+    settle_garbage()
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[dict[str, Any]]]:
+    """What the service logs, as it would be rendered; shown where a test fails."""
+    events: list[dict[str, Any]] = []
+
+    def keep(_: object, __: str, event: structlog.typing.EventDict) -> str:
+        events.append(dict(event))
+        return ""
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            hide_secrets,
+            keep,
+        ],
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    yield events
+    structlog.contextvars.clear_contextvars()
+    for event in events:
+        print(*(f"{key}={value}" for key, value in event.items()))
+
+
+@pytest_asyncio.fixture
+async def database_url() -> AsyncIterator[str]:
+    """A database of the test's own, copied from the migrated template."""
+    url, name = os.environ[DATABASE], f"test_{uuid.uuid4().hex[:16]}"
+    admin = await asyncpg.connect(url)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        yield url.replace("/parley?", f"/{name}?")
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest_asyncio.fixture
+async def redis_url(worker_id: str) -> str:
+    """A Redis database of this test worker's own, emptied."""
+    number = int(worker_id.removeprefix("gw")) % 16 if worker_id.startswith("gw") else 0
+    url = os.environ[REDIS].replace("db=0", f"db={number}")
+    client = redis.asyncio.Redis.from_url(url)
+    await client.flushdb()
+    await client.aclose()
+    return url
+
+
+Start = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+def settings_with(database_url: str, redis_url: str) -> Callable[..., Settings]:
+    """Make settings for this test's database and Redis."""
+
+    def make(**variables: str) -> Settings:
+        return settings_for(database_url, redis_url, **variables)
+
+    return make
+
+
+@pytest.fixture
+def start(settings_with: Callable[..., Settings], loop_guard: LoopGuard) -> Start:
+    """Start a service with settings of the test's own, in this process."""
+
+    def begin(**variables: str) -> AbstractAsyncContextManager[Service]:
+        return in_process(settings_with(**variables), loop_guard)
+
+    return begin
+
+
+@pytest.fixture
+def start_on_socket(settings_with: Callable[..., Settings], loop_guard: LoopGuard) -> Start:
+    """Start a service with settings of the test's own, on a real socket."""
+
+    def begin(**variables: str) -> AbstractAsyncContextManager[Service]:
+        return on_socket(settings_with(**variables), loop_guard)
+
+    return begin
+
+
+@pytest_asyncio.fixture
+async def service(start: Start) -> AsyncIterator[Service]:
+    """A service with the usual settings."""
+    async with start() as running:
+        yield running
