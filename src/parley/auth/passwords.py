@@ -56,7 +56,7 @@ class PasswordHasher:
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Check a password against what is stored; without an account it takes as long and is False."""
-        against = stored or await asyncio.shield(asyncio.wrap_future(self._dummy))
+        against = await asyncio.shield(asyncio.wrap_future(self._dummy)) if stored is None else stored
         try:
             normal = acceptable(password)
         except ValueError:

@@ -78,7 +78,10 @@ def _show(rows: list[Row]) -> None:
         for row in rows:
             print(row.name, _text(row), row.source, sep="\t")
         return
-    table = Table("Setting", "Value", "From", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("Setting", no_wrap=True, min_width=max(len(row.name) for row in rows))
+    table.add_column("Value")
+    table.add_column("From")
     last = ""
     for row in rows:
         if row.slice != last:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -51,11 +50,6 @@ def mask(name: str, value: object) -> object:
     if isinstance(value, Sequence):
         return [mask(name, part) for part in value]
     return value
-
-
-def has_scheme(url: str, *schemes: str) -> bool:
-    """Whether a URL starts with one of these schemes."""
-    return urlsplit(url).scheme.partition("+")[0] in schemes
 
 
 def _mask_parameter(part: str) -> str:

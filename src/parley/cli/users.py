@@ -22,7 +22,7 @@ from parley.settings import load
 
 PAGE = 500
 PASSWORD_LINE_BYTES = 4096  # far beyond any password that is accepted
-COLUMNS = ("E-mail", "Name", "Role", "State", "Created", "Id")
+COLUMNS = ("E-mail", "Name", "Role", "State", "Created")
 T = TypeVar("T")
 
 app = typer.Typer(name="users", no_args_is_help=True, add_completion=False, help="Create, list and change accounts.")
@@ -57,15 +57,17 @@ def list_() -> None:
     """List all registered accounts, in the order they were made; tab-separated where nobody watches."""
     users = _with_accounts(_all_users)
     rows = [(u.email or "", u.name, u.role, _state(u), f"{u.created_at:%Y-%m-%d %H:%M}", str(u.id)) for u in users]
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
         for row in rows:
             print("\t".join(row))
         return
-    table = Table(*COLUMNS, title=f"{len(rows)} account{'' if len(rows) == 1 else 's'}", title_justify="left")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row), style="dim" if row[3] == "disabled" else "")
+    table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
+    for *shown, _ in rows:  # ids are for programs
+        cells = (Text(cell, overflow="fold") for cell in shown)
+        table.add_row(*cells, style="dim" if "disabled" in shown else "")
     console.print(table)
+    console.print(f"{len(rows)} account{'' if len(rows) == 1 else 's'}", style="dim")
 
 
 @app.command()

@@ -48,7 +48,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], status: int) -> No
     server_settings = settings.server
     is_terminal = sys.stdout.isatty() and not server_settings.is_production
     pretty = server_settings.log_format == "pretty" or (server_settings.log_format == "auto" and is_terminal)
-    configure_logging(level=server_settings.log_level, pretty=pretty)
+    configure_logging(level="debug" if server_settings.debug else server_settings.log_level, pretty=pretty)
     app = create_app(settings)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -68,7 +68,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], status: int) -> No
             timeout_graceful_shutdown=max(1, int(settings.server.graceful_s)),
         )
     )
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+    with asyncio.Runner(debug=settings.server.debug, loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, list(sockets), app.state.readiness, status))
 
 

@@ -79,7 +79,9 @@ class ServerSettings(Slice):
     environment: Literal["development", "production"] = Field(
         "development", description="`production` refuses to start with anything unsafe."
     )
-    debug: bool = Field(default=False, description="Error bodies and logs with more detail; never in production.")
+    debug: bool = Field(
+        default=False, description="Log at debug level and let asyncio watch the event loop; never in production."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int | None = Field(
