@@ -6,13 +6,14 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from parley.core.database import async_url
+from parley.core.database import connect
 from parley.settings import load
 from parley.tables import metadata
 
 # Any number will do as long as nothing else of ours uses it; two runs at once would race on the first table.
 LOCK_KEY = 7_216_450_019
 TURN_TIMEOUT_MS = 600_000  # how long to wait behind another migration
+CONNECT_TIMEOUT_S = 10.0
 LOCK_TIMEOUT_MS = 5_000  # a migration that cannot get its lock must not queue up every query behind it
 
 
@@ -24,7 +25,7 @@ def database_url() -> str:
         if configured is None:
             raise SystemExit("DATABASE_URL is not set; `parley migrate` also knows the embedded database")
         url = configured.get_secret_value()
-    return async_url(url)
+    return str(url)
 
 
 def migrate(connection: Connection) -> None:
@@ -39,7 +40,12 @@ def migrate(connection: Connection) -> None:
 
 async def connect_and_migrate() -> None:
     """Open one connection and hand it over."""
-    engine = create_async_engine(database_url(), poolclass=pool.NullPool)
+    url = database_url()
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: connect(url, timeout=CONNECT_TIMEOUT_S),
+        poolclass=pool.NullPool,
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)
@@ -48,7 +54,7 @@ async def connect_and_migrate() -> None:
 
 
 if context.is_offline_mode():
-    context.configure(url=database_url(), target_metadata=metadata, literal_binds=True)
+    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 else:

@@ -109,7 +109,7 @@ def load(environ: Mapping[str, str] | None = None, *, env_file: Path | None = No
             values = _MappingSource(slice_type, variables)()
             slices[slice_name] = slice_type(**{**values, **(given if slice_name == "server" else {})})
         except (ValidationError, ValueError) as error:
-            raise SettingsError(_sentence(slice_name, error)) from None
+            raise SettingsError(_sentence(slice_name, error, variables)) from None
     settings = Settings(
         **slices,
         embedded=variables.get(EMBEDDED_MARK) == "1",
@@ -171,7 +171,7 @@ def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} (did you mean {close[0]}?)" if close else name
 
 
-def _sentence(slice_name: str, error: ValidationError | ValueError) -> str:
+def _sentence(slice_name: str, error: ValidationError | ValueError, variables: Mapping[str, str]) -> str:
     """Say which variable is wrong and why, without its value: it may be a secret."""
     if not isinstance(error, ValidationError):
         return str(error)
@@ -180,9 +180,10 @@ def _sentence(slice_name: str, error: ValidationError | ValueError) -> str:
     names = {s.name: s for s in every_setting() if s.slice == slice_name}
     by_alias = {alias: s for s in names.values() for alias in s.env_names}
     setting = names.get(field_name) or by_alias.get(field_name)
-    variable = setting.env_names[0] if setting else field_name
+    names_of_it = setting.env_names if setting else (field_name,)
+    variable = next((name for name in names_of_it if name in variables), names_of_it[0])
     reason = first["msg"].removeprefix("Value error, ")
-    return f"{variable}: {reason[0].lower()}{reason[1:]}"
+    return f"{variable} {reason}" if reason.startswith("must ") else f"{variable}: {reason[0].lower()}{reason[1:]}"
 
 
 def _check_production(settings: Settings) -> None:

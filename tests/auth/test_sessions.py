@@ -247,3 +247,36 @@ async def test_who_did_what_is_in_the_audit_log(service: Service) -> None:
     assert {str(row.subject_id) for row in rows} == {account.user["id"]}
     assert rows[0].address == "127.0.0.1"
     assert rows[2].detail == {"was": "user", "now": "operator"}
+
+
+async def test_a_log_in_that_races_with_being_disabled_leaves_no_live_session(service: Service) -> None:
+    await service.register("ada@shop.example")
+    accounts = service.parts["auth"]
+
+    outcomes = await asyncio.gather(
+        *(service.log_in("ada@shop.example") for _ in range(4)),
+        accounts.set_disabled("ada@shop.example", disabled=True),
+        *(service.log_in("ada@shop.example") for _ in range(4)),
+    )
+
+    assert getattr(outcomes[4], "is_disabled", False)
+    async with service.parts["database"].transaction() as db:
+        assert await db.scalar(text("SELECT count(*) FROM sessions WHERE revoked_at IS NULL")) == 0
+
+
+async def test_being_disabled_waits_for_a_log_in_that_has_begun(service: Service) -> None:
+    account = await service.register("ada@shop.example")
+    async with service.parts["database"].transaction() as db:
+        # What a log-in does between reading the account and its commit.
+        await db.execute(text("SELECT 1 FROM users WHERE email = 'ada@shop.example' FOR UPDATE"))
+        disabling = asyncio.create_task(service.parts["auth"].set_disabled("ada@shop.example", disabled=True))
+        await asyncio.sleep(0.2)
+        assert not disabling.done()
+        await db.execute(
+            text("INSERT INTO sessions (id, user_id, expires_at) VALUES (gen_random_uuid(), :user, now())"),
+            {"user": account.user["id"]},
+        )
+    await disabling
+
+    async with service.parts["database"].transaction() as db:
+        assert await db.scalar(text("SELECT count(*) FROM sessions WHERE revoked_at IS NULL")) == 0

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from parley.auth.models import AuditEntry, RefreshToken, Session, User
 
 
-async def find_user_by_email(db: AsyncSession, email: str) -> User | None:
-    return await db.scalar(select(User).where(User.email == email))
+async def find_user_by_email(db: AsyncSession, email: str, *, for_update: bool = False) -> User | None:
+    query = select(User).where(User.email == email)
+    return await db.scalar(query.with_for_update() if for_update else query)
 
 
 async def find_user(db: AsyncSession, user_id: UUID, *, for_update: bool = False) -> User | None:

@@ -172,7 +172,7 @@ class AuthService:
     async def get_user(self, user_id: UUID) -> UserView:
         """Return an account, as its owner may see it."""
         async with self._database.transaction() as db:
-            return _view(await self._access_user(db, user_id))
+            return _view(await self._access_user(db, user_id, for_update=False))
 
     # What only those who run the service may do; the command line asks for it.
 
@@ -222,8 +222,8 @@ class AuthService:
         await db.flush()
         return user
 
-    async def _access_user(self, db: AsyncSession, user_id: UUID) -> User:
-        user = await repository.find_user(db, user_id, for_update=True)
+    async def _access_user(self, db: AsyncSession, user_id: UUID, *, for_update: bool = True) -> User:
+        user = await repository.find_user(db, user_id, for_update=for_update)
         if user is None:
             raise TokenRevoked
         if user.disabled_at is not None:
@@ -231,7 +231,8 @@ class AuthService:
         return user
 
     async def _access_user_by_email(self, db: AsyncSession, email: str) -> User:
-        user = await repository.find_user_by_email(db, email)
+        # Locked: a log-in that runs at the same time must see the change, or be seen by the revocation that follows it.
+        user = await repository.find_user_by_email(db, email, for_update=True)
         if user is None:
             raise NotFound(f"There is no account {email}.")
         return user

@@ -12,7 +12,6 @@ from parley.agents.clients.openai import open_openai, ping
 from parley.agents.settings import AgentsSettings
 from parley.cli.masks import mask_url, place_of
 from parley.cli.schema import compare_schema
-from parley.cli.stores import check_database_url, check_redis_url
 from parley.cli.verdicts import Verdict
 from parley.core.database import Database
 from parley.core.redis import open_redis
@@ -25,7 +24,6 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 async def look_at_database(settings: DatabaseSettings) -> Sequence[Verdict]:
     """Ask for its version, and time an answer."""
-    check_database_url(settings.url)
     place = place_of(settings.url)
     database = Database(settings)
     try:
@@ -57,7 +55,6 @@ async def look_at_schema(settings: Settings) -> Sequence[Verdict]:
 
 async def look_at_redis(settings: RedisSettings) -> Sequence[Verdict]:
     """Ask for its version and what it does when it is full, and time an answer."""
-    check_redis_url(settings.url)
     place = place_of(settings.url)
     redis = open_redis(settings)
     try:

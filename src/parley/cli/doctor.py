@@ -12,7 +12,7 @@ from parley.cli.checks import look_at_database, look_at_model, look_at_redis, lo
 from parley.cli.errors import FAILED
 from parley.cli.masks import place_of
 from parley.cli.notes import note_on_stderr
-from parley.cli.stores import with_engines
+from parley.cli.stores import open_stores
 from parley.cli.surroundings import look_at_folder, look_at_port, look_at_settings
 from parley.cli.verdicts import Verdict, look, show, summary
 from parley.settings import Settings, SettingsError, load
@@ -69,7 +69,7 @@ async def _start_engines(settings: Settings, stack: AsyncExitStack) -> tuple[Set
 
     async def start() -> Sequence[Verdict]:
         nonlocal complete
-        complete = await stack.enter_async_context(with_engines(settings))
+        complete = await stack.enter_async_context(open_stores(settings))
         return []
 
     step = "see the logs in the data folder, or set DATABASE_URL and REDIS_URL"

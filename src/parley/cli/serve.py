@@ -18,6 +18,7 @@ from rich.console import Console
 
 import parley
 from parley.cli.banner import Started, show
+from parley.cli.errors import tell
 from parley.core.embedded.child import Child
 from parley.core.embedded.engines import PlacedEngines, placed_engines
 from parley.core.embedded.errors import EmbeddedError, FolderInUseError
@@ -37,7 +38,7 @@ COMMAND_TIMEOUT_S = 10.0
 DYING_WORKERS_S = 2.5
 POLL_S = 0.1
 RESERVED_CONNECTIONS = 40  # besides the workers' pools: psql, migrations, tests
-FAILED, FOLDER_IN_USE = 1, 3
+FOLDER_IN_USE = 3
 
 
 def serve(
@@ -58,11 +59,8 @@ def serve(
         service = Service(settings, began, reload=reload)
         asyncio.run(service.run())
     except FolderInUseError as error:
-        say(str(error))
+        tell(str(error))
         raise typer.Exit(FOLDER_IN_USE) from None
-    except (SettingsError, EmbeddedError) as error:
-        say(str(error))
-        raise typer.Exit(FAILED) from None
 
 
 def say(line: str) -> None:

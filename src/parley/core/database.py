@@ -3,6 +3,7 @@
 A session lives inside one service call. Nothing here retries: a caller's `client_id` makes its own retry safe.
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import asyncpg
 import orjson
 from sqlalchemy import event, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -64,16 +64,34 @@ class Database:
         await self._engine.dispose()
 
 
-def async_url(url: str) -> str:
-    """Return the URL with the driver we use, for whichever of the usual spellings it came in."""
-    parsed = make_url(url)
-    return parsed.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+async def connect(url: str, **options: Any) -> asyncpg.Connection:
+    """Open a connection of the driver, which reads a URL as every PostgreSQL client does (`sslmode` and all)."""
+    plain = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+    # Hosted databases put it into the URLs they show; the driver does not know it, and negotiates without.
+    plain = re.sub(r"(?<=[?&])channel_binding=\w+&?", "", plain).rstrip("?&")
+    return await asyncpg.connect(plain, **options)
 
 
 def _open_engine(settings: DatabaseSettings) -> AsyncEngine:
     url = settings.url.get_secret_value() if settings.url else ""
+
+    async def connect_with_deadlines() -> asyncpg.Connection:
+        return await connect(
+            url,
+            timeout=settings.connect_timeout_s,
+            command_timeout=settings.command_timeout_s,
+            server_settings={
+                "application_name": "parley",
+                "statement_timeout": _milliseconds(settings.statement_timeout_s),
+                "lock_timeout": _milliseconds(settings.lock_timeout_s),
+                "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_s),
+                "timezone": "UTC",
+            },
+        )
+
     engine = create_async_engine(
-        async_url(url),
+        "postgresql+asyncpg://",
+        async_creator=connect_with_deadlines,
         pool_size=settings.pool_size,
         max_overflow=settings.pool_overflow,
         pool_timeout=settings.pool_timeout_s,
@@ -81,17 +99,6 @@ def _open_engine(settings: DatabaseSettings) -> AsyncEngine:
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         hide_parameters=True,
-        connect_args={
-            "timeout": settings.connect_timeout_s,
-            "command_timeout": settings.command_timeout_s,
-            "server_settings": {
-                "application_name": "parley",
-                "statement_timeout": _milliseconds(settings.statement_timeout_s),
-                "lock_timeout": _milliseconds(settings.lock_timeout_s),
-                "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_s),
-                "timezone": "UTC",
-            },
-        },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine

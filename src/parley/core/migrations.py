@@ -13,6 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from parley.core.database import Database
 
+UNDEFINED_TABLE = "42P01"
 log = structlog.get_logger(__name__)
 
 
@@ -35,7 +36,10 @@ async def present_revision(database: Database) -> str | None:
         async with database.transaction() as session:
             revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
             return revision
-    except ProgrammingError:
+    except ProgrammingError as error:
+        # Only a missing table means an empty database; missing rights, say, do not.
+        if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
+            raise
         return None
 
 

@@ -60,6 +60,22 @@ def as_origin(value: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port and parts.port != default else "")
 
 
+def _url_of(*schemes: str, example: str) -> AfterValidator:
+    """Accept only what can be a URL of one of these schemes, without ever repeating it: it holds a password."""
+
+    def check(value: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            is_url = parts.scheme in schemes and (parts.port is None or parts.port > 0)
+        except ValueError:
+            is_url = False
+        if not is_url:
+            raise ValueError(f"must look like {example} (special characters in a password as %40, %2F, ...)")
+        return value
+
+    return AfterValidator(check)
+
+
 def _limit(value: str) -> str:
     parse_limit(value)
     return value
@@ -68,6 +84,11 @@ def _limit(value: str) -> str:
 Commas = BeforeValidator(split_commas)
 Origins = Annotated[tuple[Annotated[str, AfterValidator(as_origin)], ...], NoDecode, Commas]
 Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], NoDecode, Commas]
+PostgresUrl = Annotated[
+    SecretStr,
+    _url_of("postgresql", "postgres", "postgresql+asyncpg", example="postgresql://user:password@host:5432/name"),
+]
+RedisUrl = Annotated[SecretStr, _url_of("redis", "rediss", "unix", example="redis://user:password@host:6379/0")]
 LimitText = Annotated[str, AfterValidator(_limit)]
 
 
@@ -138,7 +159,7 @@ class DatabaseSettings(Slice):
 
     model_config = SettingsConfigDict(env_prefix="PARLEY_DATABASE_")
 
-    url: SecretStr | None = Field(
+    url: PostgresUrl | None = Field(
         default=None,
         validation_alias=AliasChoices("PARLEY_DATABASE_URL", "DATABASE_URL"),
         description="postgresql://user:password@host:5432/name. Empty: embedded PostgreSQL.",
@@ -158,7 +179,7 @@ class RedisSettings(Slice):
 
     model_config = SettingsConfigDict(env_prefix="PARLEY_REDIS_")
 
-    url: SecretStr | None = Field(
+    url: RedisUrl | None = Field(
         default=None,
         validation_alias=AliasChoices("PARLEY_REDIS_URL", "REDIS_URL"),
         description="redis://host:6379/0. Empty: embedded Valkey.",

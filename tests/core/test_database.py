@@ -1,0 +1,110 @@
+"""PostgreSQL: URLs as people have them, one error when it is away, and no connection that is known to be dead."""
+
+import asyncio
+import time
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+from tests.fixtures.service import settings_for
+
+from parley.core.database import Database
+from parley.core.errors import DatabaseUnavailable
+from parley.core.migrations import present_revision
+
+
+def open_database(url: str, **variables: str) -> Database:
+    return Database(settings_for(url, "redis://unused", **variables).database)
+
+
+@pytest.mark.parametrize(
+    "extra", ["", "&sslmode=prefer", "&sslmode=prefer&channel_binding=prefer", "&channel_binding=prefer"]
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+async def test_a_url_works_as_hosted_databases_show_it(database_url: str, extra: str, scheme: str) -> None:
+    database = open_database(database_url.replace("postgresql", scheme, 1) + extra)
+
+    await database.ping()
+    await database.close()
+
+
+async def test_a_connection_the_server_closed_is_not_handed_out(database_url: str) -> None:
+    database, other = open_database(database_url), open_database(database_url)
+    for _ in range(3):
+        async with database.transaction() as session:
+            pid = await session.scalar(text("SELECT pg_backend_pid()"))
+        async with other.transaction() as session:
+            await session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        await asyncio.sleep(0.1)
+        await database.ping()
+    await database.close()
+    await other.close()
+
+
+async def test_a_full_pool_is_refused_in_time(database_url: str) -> None:
+    database = open_database(
+        database_url,
+        PARLEY_DATABASE_POOL_SIZE="1",
+        PARLEY_DATABASE_POOL_OVERFLOW="0",
+        PARLEY_DATABASE_POOL_TIMEOUT_S="0.2",
+    )
+    async with database.transaction() as session:
+        await session.execute(text("SELECT 1"))
+        started = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+        assert time.monotonic() - started < 1
+    await database.ping()
+    await database.close()
+
+
+async def test_a_statement_that_takes_too_long_is_ended(database_url: str) -> None:
+    database = open_database(database_url, PARLEY_DATABASE_STATEMENT_TIMEOUT_S="0.2")
+
+    with pytest.raises(DatabaseUnavailable):
+        async with database.transaction() as session:
+            await session.execute(text("SELECT pg_sleep(10)"))
+    await database.ping()
+    await database.close()
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_an_absence(database_url: str) -> None:
+    database = open_database(database_url)
+
+    with pytest.raises(DBAPIError):
+        async with database.transaction() as session:
+            await session.execute(text("SELECT nonsense"))
+    await database.close()
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    database = open_database(f"postgresql://x@127.0.0.1:{port}/x", PARLEY_DATABASE_CONNECT_TIMEOUT_S="0.3")
+
+    started = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    assert time.monotonic() - started < 4
+    await database.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_missing_rights_are_not_an_empty_database(database_url: str) -> None:
+    owner = open_database(database_url)
+    async with owner.transaction() as session:
+        await session.execute(text("DROP ROLE IF EXISTS stranger"))
+        await session.execute(text("CREATE ROLE stranger LOGIN"))
+    stranger = open_database(database_url.replace("parley@", "stranger@"))
+
+    with pytest.raises(ProgrammingError):
+        await present_revision(stranger)
+    await stranger.close()
+    async with owner.transaction() as session:
+        await session.execute(text("DROP ROLE stranger"))
+    await owner.close()
