@@ -36,6 +36,8 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     schemas[ErrorBody.__name__] = body
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            # The first sentence of what it does says more than the name of a function.
+            operation["summary"] = operation.get("description", operation["summary"]).split(".")[0]
             _add_problems(operation["responses"], is_probe=path.startswith("/health"))
     return document
 

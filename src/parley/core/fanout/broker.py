@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 Sink = Callable[[bytes], None]
 POLL_S = 1.0
 RETRY_S = 0.5
+WORTH_SAYING = 2  # one connection that breaks is the network's daily life
 
 
 class Broker:
@@ -27,7 +28,7 @@ class Broker:
         self._redis = redis
         self._deadline_s = deadline_s
         self._sinks: dict[bytes, Sink] = {}
-        self._is_away = False
+        self._failures = 0
 
     def listen(self, channel: str, sink: Sink) -> None:
         """Deliver what is published on `channel` to `sink`, from the next (re)connection on; call before `run`."""
@@ -43,12 +44,12 @@ class Broker:
         try:
             async with self._redis.pubsub() as subscriber:
                 await subscriber.subscribe(*self._sinks)
-                self._is_away = False
+                self._failures = 0
                 await self._dispatch(subscriber)
         except REDIS_AWAY as error:
-            if not self._is_away:
+            self._failures += 1
+            if self._failures == WORTH_SAYING:
                 log.warning("broker_lost", reason=type(error).__name__)
-            self._is_away = True
             await asyncio.sleep(RETRY_S)
 
     async def _dispatch(self, subscriber: PubSub) -> None:
