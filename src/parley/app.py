@@ -6,18 +6,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 from parley import __version__
 from parley.auth import router as auth_router
 from parley.container import Parts, open_container
 from parley.core import router as core_router
+from parley.core.cors import Cors
 from parley.core.docs import docs_router
 from parley.core.error_handlers import ErrorBorder, register_error_handlers
 from parley.core.health import Readiness
 from parley.core.middleware import BodyLimit, RequestContext
 from parley.core.openapi import describe
 from parley.core.origins import LOOPBACK, Origins
+from parley.core.routing import build_routes
 from parley.settings import Settings
 
 TAGS = [
@@ -52,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=[
             Middleware(RequestContext, trusted_proxies=server.trusted_proxies),
             Middleware(
-                CORSMiddleware,
+                Cors,
                 allow_origins=list(origins.listed),
                 allow_origin_regex=LOOPBACK.pattern if origins.takes_loopback else None,
                 allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     if server.serves_docs:
         app.include_router(docs_router(app))
     describe(app)
+    build_routes(app)
     return app
 
 

@@ -48,9 +48,14 @@ async def find_refresh_token(db: AsyncSession, token_hash: bytes) -> Row[UUID, f
 
 
 async def find_session_and_user(db: AsyncSession, session_id: UUID) -> Row[Session, User] | None:
-    """Return a session and whose it is, both locked against a revocation that comes at the same time."""
+    """Return a session and whose it is, both locked against a revocation that comes at the same time.
+
+    The user first, as everybody does who locks both: two orders would lock each other out.
+    """
+    theirs = select(User.id).join(Session, Session.user_id == User.id).where(Session.id == session_id)
+    await db.execute(theirs.with_for_update(of=User))
     query = select(Session, User).join(User, User.id == Session.user_id).where(Session.id == session_id)
-    return (await db.execute(query.with_for_update())).one_or_none()
+    return (await db.execute(query.with_for_update(of=Session))).one_or_none()
 
 
 async def revoke_sessions(

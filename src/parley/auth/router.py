@@ -18,7 +18,7 @@ from parley.auth.schemas import (
     UserView,
     normal_email,
 )
-from parley.core.limits import General, Login, Register
+from parley.core.limits import General, GeneralByAddress, Login, Register
 from parley.core.problems import problems
 from parley.core.routing import api_router
 
@@ -78,7 +78,12 @@ async def change_password(
 
 @router.post("/guest", status_code=status.HTTP_201_CREATED, responses=problems(403))
 async def guest(
-    _: General, command: GuestCommand, gate: TheGate, service: Service, caller: TheCaller, origin: Origin = None
+    _: GeneralByAddress,
+    command: GuestCommand,
+    gate: TheGate,
+    service: Service,
+    caller: TheCaller,
+    origin: Origin = None,
 ) -> TokenView:
     """Admit a visitor of a listed web page as a guest, without e-mail and password."""
     if origin is None or not gate.origins.allow(origin):

@@ -10,25 +10,45 @@ from pydantic import AfterValidator, Field
 
 from parley.auth.passwords import acceptable
 from parley.auth.tokens import Role
-from parley.core.schemas import Command, Id, Line, Moment, Schema, Text, storable
+from parley.core.schemas import Command, Id, Moment, Schema, Text, one_line, storable
 
-_EMAIL = re.compile(
-    r"[^@\s\x00-\x1f\x7f<>\"(),:;\[\\\]]+@[^@\s\x00-\x1f\x7f<>\"(),:;\[\\\]]+\.[^@\s.\x00-\x1f\x7f<>]+\Z"
-)
+EMAIL_CHARS = 254  # RFC 5321's limit of a path
+NAME_CHARS = 100
+_EMAIL = re.compile(r"[^@]+@[^@.]+(\.[^@.]+)+\Z")
+_LOCAL_SIGNS = set("!#$%&'*+-/=?^_`{|}~.")
+_DOMAIN_SIGNS = set("-.")
+# Marks that change nothing a person can see: with them, many accounts would look like one.
+_INVISIBLE_MARKS = re.compile("[\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 def normal_email(text: str) -> str:
     """Return the one form of an e-mail address, so that look-alikes of one address are one account."""
     normal = unicodedata.normalize("NFKC", storable(text)).strip().casefold()
-    if len(normal) > 254 or not _EMAIL.match(normal):  # noqa: PLR2004  # RFC 5321's limit of a path
+    local, _, domain = normal.partition("@")
+    is_address = len(normal) <= EMAIL_CHARS and _EMAIL.match(normal) and not _INVISIBLE_MARKS.search(normal)
+    if not is_address or not (_is_written(local, _LOCAL_SIGNS) and _is_written(domain, _DOMAIN_SIGNS)):
         raise ValueError("must be an e-mail address")
     return normal
 
 
-Email = Annotated[str, Field(max_length=254), AfterValidator(normal_email)]
+def _is_written(text: str, signs: set[str]) -> bool:
+    """Whether the text is letters, digits, their marks, and these signs: nothing invisible, nothing that turns it."""
+    return all(char in signs or unicodedata.category(char)[0] in "LNM" for char in text)
+
+
+def display_name(text: str) -> str:
+    """Return a name in one line, still short enough in its normal form."""
+    name = one_line(text)
+    if len(name) > NAME_CHARS:
+        raise ValueError(f"must have at most {NAME_CHARS} characters")
+    return name
+
+
+# The length comes first: what follows costs time for each character.
+Email = Annotated[str, Field(max_length=EMAIL_CHARS), AfterValidator(normal_email)]
 NewPassword = Annotated[str, Field(max_length=256), AfterValidator(acceptable)]
-GivenPassword = Annotated[Text, Field(max_length=256)]
-Name = Annotated[Line, Field(max_length=100)]
+GivenPassword = Annotated[str, Field(max_length=256), AfterValidator(storable)]
+Name = Annotated[str, Field(max_length=NAME_CHARS), AfterValidator(display_name)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,6 +261,7 @@ class AuthService:
         view = _view(user)
         access_token = self._codec.encode(
             AccessClaims(
+                typ="access",
                 iss=self._codec.issuer,
                 aud=self._codec.audience,
                 sub=user.id,

@@ -45,6 +45,7 @@ class Tickets:
         now = int(self._clock.now().timestamp())
         return self._codec.encode(
             TicketClaims(
+                typ="ticket",
                 iss=self._codec.issuer,
                 aud=self._codec.audience,
                 sub=identity.user_id,

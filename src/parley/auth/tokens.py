@@ -37,9 +37,10 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
     kid: str
 
 
-class AccessClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="typ", tag="access"):
+class AccessClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an access token says."""
 
+    typ: Literal["access"]
     iss: str
     aud: str
     sub: UUID
@@ -51,9 +52,10 @@ class AccessClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     guest: bool
 
 
-class TicketClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="typ", tag="ticket"):
+class TicketClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a socket ticket says: whose it is, where it may be used, and when what it opens must end."""
 
+    typ: Literal["ticket"]
     iss: str
     aud: str
     sub: UUID

@@ -68,7 +68,8 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> ClientAddress:
 
 def _parse(text: str) -> Address | None:
     try:
-        address = ip_address(text.strip("[]"))
+        # A zone ("%eth0") means something on its own machine only, and may be any text.
+        address = ip_address(text.strip("[]").partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped:

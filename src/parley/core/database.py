@@ -19,8 +19,9 @@ from sqlalchemy.orm import configure_mappers
 from parley.core.errors import DatabaseUnavailable
 from parley.core.settings import DatabaseSettings
 
-# PostgreSQL's own words for "not now": cannot connect, out of resources, operator intervened, lock or time limit.
-_AWAY_CLASSES = ("08", "53", "57", "55P03", "25P03")
+# PostgreSQL's own words for "not now": cannot connect, out of resources, operator intervened, lock or time limit,
+# and a deadlock or a serialization that somebody else won.
+_AWAY_CLASSES = ("08", "53", "57", "55P03", "25P03", "40")
 # Raised by the driver before there is a statement to fail.
 _AWAY_ERRORS = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
 

@@ -1,5 +1,6 @@
 """The developers' pages, from local assets and under a strict policy: nothing is loaded from anywhere else."""
 
+import asyncio
 import base64
 import hashlib
 import importlib.util
@@ -40,7 +41,8 @@ def docs_router(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json")
     async def document(_: General) -> Response:
-        return Response(orjson.dumps(app.openapi()), media_type="application/json")
+        # Made once, in a thread: it takes longer than anything may hold the loop.
+        return Response(orjson.dumps(await asyncio.to_thread(app.openapi)), media_type="application/json")
 
     @router.get("/docs")
     async def docs(_: General) -> HTMLResponse:

@@ -35,13 +35,13 @@ _SENTENCES = {
     405: "This method is not allowed here.",
     413: "The request body is too large.",
 }
-# The messages of these repeat a piece of the input.
-_QUIET = {
-    "uuid_parsing": "Input should be a valid UUID",
-    "uuid_type": "Input should be a valid UUID",
-    "url_parsing": "Input should be a valid URL",
-    "json_invalid": "Input should be valid JSON",
-}
+# Only these messages are known to repeat nothing of the input; `value_error` is our own sentence.
+_SAFE_MESSAGES = re.compile(
+    r"missing|extra_forbidden|value_error|literal_error|enum|json_invalid|too_(long|short)"
+    r"|(string|int|float|bool|list|dict|tuple|model|uuid)_(type|too_long|too_short|pattern_mismatch)"
+    r"|(int|float|bool)_parsing|(greater|less)_than(_equal)?|model_attributes_type|finite_number"
+)
+_OUR_STYLE = re.compile(r"[a-z_]{1,32}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 
 
@@ -150,8 +150,12 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 def _field(problem: dict[str, Any]) -> FieldError:
     code = str(problem["type"])
-    message = _QUIET.get(code) or str(problem["msg"]).removeprefix("Value error, ")
-    return FieldError(loc=[_place(part) for part in problem["loc"]], code=code, message=message)
+    is_safe = _SAFE_MESSAGES.fullmatch(code) is not None
+    message = str(problem["msg"]).removeprefix("Value error, ") if is_safe else "Input is not valid"
+    loc = [_place(part) for part in problem["loc"]]
+    if code == "extra_forbidden" and not _OUR_STYLE.match(str(loc[-1])):
+        loc[-1] = "?"  # a name that is not ours may be anything, a password that slipped out of its field too
+    return FieldError(loc=loc, code=code, message=message)
 
 
 def _place(part: Any) -> str | int:

@@ -99,6 +99,8 @@ _unlimited.limit_name = "none"  # type: ignore[attr-defined]
 
 Unlimited = Annotated[None, Depends(_unlimited)]
 General = Annotated[None, limit("general")]
+# Signed in or not: whoever holds many accounts is still one caller here.
+GeneralByAddress = Annotated[None, limit("general", by_address=True)]
 Lists = Annotated[None, limit("lists")]
 Ask = Annotated[None, limit("ask")]
 Login = Annotated[None, limit("login", by_address=True)]

@@ -30,6 +30,11 @@ _SECRET_TEXT = re.compile(
 )
 
 
+# Without the values of local variables: among them are the passwords and keys of whoever asked.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
 class LineWriter:
     """A bounded queue of lines and the thread that writes them."""
 
@@ -95,19 +100,16 @@ def configure_logging(*, level: str, pretty: bool, stream: TextIO | None = None)
     """Set up logging for this process; call it once, early."""
     writer = LineWriter(stream or sys.stdout)
     last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=True)]
+        [structlog.processors.format_exc_info, hide_secrets, _printable, structlog.dev.ConsoleRenderer(colors=True)]
         if pretty
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_json)]
+        else [_TRACEBACKS, hide_secrets, structlog.processors.JSONRenderer(_json)]
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([structlog.processors.format_exc_info] if pretty else []),
-            *(last[:1] if not pretty else []),
-            hide_secrets,
-            *(last[1:] if not pretty else last),
+            *last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _QueuedLogger(writer),
@@ -133,6 +135,18 @@ def _json(event: Mapping[str, Any], **_: Any) -> str:
         return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # numbers beyond 64 bits, lone surrogates: a line must come out all the same
         return json.dumps(event, default=str)
+
+
+def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Show control characters instead of sending them to somebody's terminal; tracebacks keep their lines."""
+    return {
+        key: value if key == "exception" or not isinstance(value, str) else _CONTROLS.sub(_escaped, value)
+        for key, value in event.items()
+    }
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return repr(match[0])[1:-1]
 
 
 def _hidden(key: str, value: Any) -> Any:

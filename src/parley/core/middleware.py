@@ -22,6 +22,7 @@ from parley.core.settings import Network
 
 log = structlog.get_logger("parley.access")
 
+MAX_LENGTH_DIGITS = 18  # more than any body has; thousands of digits are no number to Python
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{8,64}\Z")
 # Nothing we answer is a page unless a route says otherwise; docs bring their own policy.
 _SAFE_HEADERS = {
@@ -96,7 +97,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > self._max_bytes:
+        if not declared.isdigit() or len(declared) > MAX_LENGTH_DIGITS or int(declared) > self._max_bytes:
             # The connection stays open: closed with a body on its way it would be reset, and the answer lost.
             await _refuse(PayloadTooLarge(), scope, receive, send)
             return

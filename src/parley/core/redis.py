@@ -3,7 +3,7 @@
 The library's own defaults wait a minute on a server that hangs and repeat commands that are not idempotent.
 """
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -18,8 +18,10 @@ def open_redis(settings: RedisSettings) -> Redis:
     """Return the client; it connects when first used."""
     if settings.url is None:
         raise ValueError("Redis needs a URL")
-    return Redis.from_url(
+    # A burst waits for a connection instead of being told that there is none: that would look like an absence.
+    pool = BlockingConnectionPool.from_url(
         settings.url.get_secret_value(),
+        timeout=settings.timeout_s,
         socket_timeout=settings.timeout_s,
         socket_connect_timeout=settings.connect_timeout_s,
         max_connections=settings.pool_size,
@@ -28,3 +30,4 @@ def open_redis(settings: RedisSettings) -> Redis:
         # Otherwise every new connection reads the version of the library from disk, on the loop.
         driver_info=None,
     )
+    return Redis.from_pool(pool)

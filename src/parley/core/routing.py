@@ -1,6 +1,7 @@
 """Routers that read JSON the way we promise: strict, bounded in depth, the same failure for everything malformed."""
 
 import json
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -10,14 +11,19 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+_MANY_DIGITS = re.compile(rb"\d{4300}")  # where Python draws the line
+
 
 class _JsonRequest(Request):
     async def json(self) -> Any:
         """Parse the body: no NaN, no lone surrogate, no bottomless nesting (pydantic's parser bounds it)."""
         if not hasattr(self, "_json"):
+            body = await self.body()
             try:
-                self._json = from_json(await self.body(), allow_inf_nan=False)
-            except ValueError:
+                if _MANY_DIGITS.search(body):
+                    json.loads(body)  # refuses such a number at once; the parser below works on it for 70 ms
+                self._json = from_json(body, allow_inf_nan=False)
+            except (ValueError, RecursionError):
                 # FastAPI turns this one into a validation error; the text of the other would repeat the input.
                 raise json.JSONDecodeError("invalid", "", 0) from None
         return self._json
@@ -39,6 +45,12 @@ class JsonRoute(APIRoute):
 def api_router(prefix: str, tag: str) -> APIRouter:
     """Return a router of one domain."""
     return APIRouter(prefix=prefix, tags=[tag], route_class=JsonRoute)
+
+
+def build_routes(app: FastAPI) -> None:
+    """Build every route now: FastAPI would do it inside the first request, and hold the loop for as long."""
+    for _ in iter_route_contexts(app.routes):
+        pass
 
 
 def api_routes(app: FastAPI) -> Iterator[RouteContext]:

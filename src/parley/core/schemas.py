@@ -21,7 +21,8 @@ def storable(text: str) -> str:
     return text
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return the text trimmed and in one Unicode form, or raise ValueError for what is not one line."""
     text = unicodedata.normalize("NFC", storable(text)).strip()
     if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text):
         raise ValueError("must be one line without control characters")
@@ -33,7 +34,7 @@ def _milliseconds(moment: datetime) -> str:
 
 
 Text = Annotated[str, AfterValidator(storable)]
-Line = Annotated[str, AfterValidator(_one_line)]
+Line = Annotated[str, AfterValidator(one_line)]
 # Ids come as text, which strict models refuse for anything but strings.
 Id = Annotated[UUID, Strict(strict=False)]
 Moment = Annotated[datetime, PlainSerializer(_milliseconds, return_type=str)]

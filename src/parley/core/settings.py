@@ -138,7 +138,7 @@ class ServerSettings(Slice):
         (), description="Networks that see health details and metrics besides loopback, comma-separated."
     )
     ops_token: SecretStr | None = Field(default=None, description="Bearer token for health details and metrics.")
-    body_limit_bytes: PositiveInt = Field(1_048_576, description="Largest request body, in bytes.")
+    body_limit_bytes: PositiveInt = Field(131_072, description="Largest request body, in bytes.")
     body_timeout_s: PositiveFloat = Field(20.0, description="Seconds a request body may take to arrive.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_format: Literal["auto", "json", "pretty"] = Field(

@@ -1,0 +1,28 @@
+"""CORS as Starlette does it, with a refused preflight in the one error shape."""
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from parley.core.error_handlers import error_response
+from parley.core.schemas import ErrorDetail
+
+REFUSED = ErrorDetail(code="cors_refused", message="This page may not send such a request.", retryable=False)
+
+
+class Cors(CORSMiddleware):
+    """Answers preflights itself and marks what listed pages may read."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is no preflight."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        is_preflight = "origin" in headers and "access-control-request-method" in headers
+        if not is_preflight or scope["method"] != "OPTIONS":
+            await super().__call__(scope, receive, send)
+            return
+        response = self.preflight_response(headers)
+        if (status := response.status_code) >= 400:  # noqa: PLR2004  # whichever failure it chose
+            kept = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+            response = error_response(Request(scope), status, REFUSED, headers=kept)
+        await response(scope, receive, send)
