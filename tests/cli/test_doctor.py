@@ -146,7 +146,6 @@ async def test_urls_that_are_none(parley: Parley) -> None:
     assert "canary" not in outcome.out + outcome.err
 
 
-
 async def test_nothing_that_hangs_makes_it_hang(parley: Parley) -> None:
     with silent() as place:
         began = time.monotonic()
