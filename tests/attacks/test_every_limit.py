@@ -96,3 +96,20 @@ async def test_a_route_without_a_limit_is_found_out(start: Start) -> None:
         assert ("GET", "/open") in limited_routes(app)
         with pytest.raises(AssertionError):
             await drive(service, "GET", "/open")
+
+
+async def test_requests_that_cannot_be_read_count_like_any_other(start: Start, subtests: pytest.Subtests) -> None:
+    """Otherwise whoever sends broken bodies has no limit, and makes us read and parse each of them."""
+    unreadable = {
+        "JSON": ("/auth/register", b"{", "application/json"),
+        "form": ("/auth/token", b"a=1&" * 2000, "application/x-www-form-urlencoded"),
+    }
+    for what, (path, body, kind) in unreadable.items():
+        with subtests.test(what):
+            async with start(**TINY) as service:
+                answers = [
+                    await service.http.post(path, content=body, headers={"Content-Type": kind})
+                    for _ in range(ALLOWED + 1)
+                ]
+
+            assert [answer.status_code for answer in answers] == [400] * ALLOWED + [429]

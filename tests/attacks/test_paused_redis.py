@@ -19,7 +19,7 @@ from parley.core.embedded.binaries import valkey_server
 
 PAUSED_S = 5.0
 LIMIT = 5
-MARGIN = 2.5  # on a busy machine; each deadline is settled in the settings
+SPARE_S = 1.5  # for a busy machine; far below what a hung Redis would cost without the deadlines
 # A limit is decided within 0.25 s; ending a session also tells the others, within 0.5 s; a health check has 1 s.
 LIMIT_S, TELL_S, TICKET_S, CHECK_S = 0.25, 0.5, 1.0, 1.0
 HEALS_S = 10.0
@@ -156,13 +156,13 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_and_heals(start: Start, o
 
     print("worst waits:", {what: f"{seconds * 1000:.0f} ms" for what, seconds in watch.worst.items()})
     print(f"healed after {healed_s:.2f} s; another worker heard of a log-out after {heard_s:.2f} s")
-    assert watch.worst["limit"] < LIMIT_S * MARGIN
-    assert watch.worst["crowd"] < LIMIT_S * MARGIN
-    assert watch.worst["log out"] < (LIMIT_S + TELL_S) * MARGIN
-    assert watch.worst["ticket"] < TICKET_S * MARGIN
-    assert watch.worst["health"] < CHECK_S * MARGIN
-    assert watch.worst["live"] < LIMIT_S * MARGIN
-    assert watch.worst["ready"] < LIMIT_S * MARGIN
+    assert watch.worst["limit"] < LIMIT_S + SPARE_S
+    assert watch.worst["crowd"] < LIMIT_S + SPARE_S
+    assert watch.worst["log out"] < LIMIT_S + TELL_S + SPARE_S
+    assert watch.worst["ticket"] < TICKET_S + SPARE_S
+    assert watch.worst["health"] < CHECK_S + SPARE_S
+    assert watch.worst["live"] < LIMIT_S + SPARE_S
+    assert watch.worst["ready"] < LIMIT_S + SPARE_S
     assert statuses[-1] == "degraded"
     assert "down" not in statuses
     assert guesses == [401] * LIMIT + [429] * 2, "the worker's own memory holds the limit"

@@ -54,7 +54,7 @@ common: dict[str, st.SearchStrategy[Any]] = {
     "sid": st.uuids(),
     "jti": names,
     "iat": st.integers(NOW - 1000, NOW),
-    "exp": st.integers(NOW + 1, NOW + 10**6),
+    "exp": st.integers(NOW + 1, NOW + 80_000),
     "role": roles,
     "guest": st.booleans(),
 }

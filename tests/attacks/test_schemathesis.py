@@ -81,6 +81,7 @@ class Caller:
             "POST /auth/token": {"username": self._email or email, "password": PASSWORD},
             "POST /auth/refresh": {"refresh_token": self.tokens["refresh_token"]},
             "POST /auth/password": {"current_password": PASSWORD, "new_password": PASSWORD},
+            "PUT /agents/{name}": {"prompt": "Answer in one sentence."},
         }
         return bodies.get(operation.label)
 
@@ -91,10 +92,11 @@ WITHOUT_TOKEN = {"POST /auth/register"}
 
 def good_cases(operation: AnyOperation, caller: Caller) -> list[AnyCase]:
     body = caller.good_body(operation)
+    path: dict[str, Any] = {"path_parameters": {"name": "support"}} if "{name}" in operation.label else {}
     if body is not None:
-        return [operation.Case(body=body)]
+        return [operation.Case(body=body, **path)]
     if not operation.body:
-        return [operation.Case()]
+        return [operation.Case(**path)]
     examples: list[AnyCase] = []
 
     for strategy in operation.get_strategies_from_examples():
@@ -142,6 +144,8 @@ def test_what_the_document_describes_is_what_the_service_does(
         print(f"{role:6} {label:32} {dict(counted)}")
     assert len(operations) >= 12
     assert not [label for label, counted in statuses.items() if any(status >= 500 for status in counted)]
+    # What a role may not do by design is refused, and is not counted against what works.
+    allowed = [label for label in statuses if role == "admin" or "/agents" not in label]
     working = [label for label, counted in statuses.items() if any(200 <= status < 300 for status in counted)]
-    print(f"{role}: {len(working)} of {len(operations)} operations answered 2xx")
-    assert len(working) >= SHARE_THAT_WORKS * len(operations), sorted(set(statuses) - set(working))
+    print(f"{role}: {len(working)} of {len(allowed)} operations answered 2xx")
+    assert len(working) >= SHARE_THAT_WORKS * len(allowed), sorted(set(allowed) - set(working))

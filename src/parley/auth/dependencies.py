@@ -99,17 +99,18 @@ def _conversation_named(connection: HTTPConnection) -> UUID | None:
         return None
 
 
-def _service(connection: HTTPConnection) -> AuthService:
+# Coroutines, though nothing is waited for: FastAPI takes plain functions to a thread.
+async def _service(connection: HTTPConnection) -> AuthService:
     service: AuthService = connection.state.auth
     return service
 
 
-def _gate(connection: HTTPConnection) -> Gate:
+async def _gate(connection: HTTPConnection) -> Gate:
     gate: Gate = connection.state.gate
     return gate
 
 
-def _caller(connection: HTTPConnection) -> Caller:
+async def _caller(connection: HTTPConnection) -> Caller:
     return Caller(str(connection.scope["client_address"]), connection.scope["request_id"])
 
 

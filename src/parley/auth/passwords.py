@@ -7,15 +7,16 @@ import asyncio
 import os
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from passlib.context import CryptContext
 
 from parley.auth.errors import HashingBusy
 from parley.auth.settings import AuthSettings
+from parley.core.schemas import storable
 
 MIN_CHARS = 8
 MAX_BYTES = 72  # bcrypt reads no further: a longer password would be cut, silently
@@ -25,13 +26,11 @@ T = TypeVar("T")
 
 def acceptable(password: str) -> str:
     """Return the password in the form that is hashed, or raise ValueError with the reason."""
-    normal = unicodedata.normalize("NFKC", password)
+    normal = unicodedata.normalize("NFKC", storable(password))
     if len(normal) < MIN_CHARS:
         raise ValueError(f"must have at least {MIN_CHARS} characters")
     if len(normal.encode()) > MAX_BYTES:
         raise ValueError(f"must have at most {MAX_BYTES} bytes")
-    if "\0" in normal:
-        raise ValueError("must not contain NUL")
     return normal
 
 
@@ -42,6 +41,8 @@ class PasswordHasher:
         self._context = CryptContext(schemes=["bcrypt"], bcrypt__rounds=settings.bcrypt_cost)
         self._threads = ThreadPoolExecutor(settings.hash_threads, "password", _lower_priority)
         self._capacity = settings.hash_queue + settings.hash_threads
+        # One more than the threads: while one asks the database, another is hashed.
+        self._turns = asyncio.Semaphore(settings.hash_threads + 1)
         # A hash of nobody's password: at once, which also loads bcrypt before anybody waits for it.
         self._dummy = self._threads.submit(lambda: str(self._context.hash("nobody's password")))
         self.waiting = 0
@@ -49,6 +50,21 @@ class PasswordHasher:
     @property
     def capacity(self) -> int:
         return self._capacity
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn to work with passwords, before anything is asked of the database; HashingBusy when full.
+
+        A hundred who sign in at once queue up here, one after the other, instead of all being half done.
+        """
+        if self.waiting >= self._capacity:
+            raise HashingBusy
+        self.waiting += 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self.waiting -= 1
 
     async def hash(self, password: str) -> str:
         """Return the hash to store."""
@@ -74,13 +90,7 @@ class PasswordHasher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self.waiting >= self._capacity:
-            raise HashingBusy
-        self.waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self.waiting -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def _lower_priority() -> None:

@@ -23,7 +23,9 @@ _INVISIBLE_MARKS = re.compile("[\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U00
 
 def normal_email(text: str) -> str:
     """Return the one form of an e-mail address, so that look-alikes of one address are one account."""
-    normal = unicodedata.normalize("NFKC", storable(text)).strip().casefold()
+    # Folded and normalised twice, as Unicode says: once is not always the end of it.
+    normal = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", storable(text)).strip().casefold())
+    normal = unicodedata.normalize("NFKC", normal.casefold())
     local, _, domain = normal.partition("@")
     is_address = len(normal) <= EMAIL_CHARS and _EMAIL.match(normal) and not _INVISIBLE_MARKS.search(normal)
     if not is_address or not (_is_written(local, _LOCAL_SIGNS) and _is_written(domain, _DOMAIN_SIGNS)):

@@ -3,11 +3,13 @@
 Passwords are hashed outside any transaction: a connection is never held while a thread works.
 """
 
+import functools
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -46,6 +48,24 @@ class Caller:
     request_id: str | None = None
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound="AuthService")
+
+
+def _in_turn(
+    method: Callable[Concatenate[S, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Let a method that works with passwords begin when it is its turn."""
+
+    @functools.wraps(method)
+    async def wait_first(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self.hasher.turn():
+            return await method(self, *args, **kwargs)
+
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, T]]", wait_first)
+
+
 class AuthService:
     """What can be done with accounts."""
 
@@ -60,7 +80,7 @@ class AuthService:
         clock: Clock,
     ) -> None:
         self._database = database
-        self._hasher = hasher
+        self.hasher = hasher
         self._codec = codec
         self._revocations = revocations
         self._clock = clock
@@ -68,11 +88,12 @@ class AuthService:
         self._refresh_ttl = timedelta(seconds=settings.refresh_ttl_s)
         self._grace_s = settings.refresh_grace_s
 
+    @_in_turn
     async def register(self, email: str, password: str, name: str, guest: Identity | None, caller: Caller) -> TokenView:
         """Make an account and sign it in; a guest becomes the account and keeps its id and what it has written."""
         if guest is not None and not guest.is_guest:
             raise AlreadyRegistered
-        password_hash = await self._hasher.hash(password)
+        password_hash = await self.hasher.hash(password)
         ended: list[UUID] = []
         try:
             async with self._database.transaction() as db:
@@ -89,13 +110,14 @@ class AuthService:
         await self._revocations.announce(ended, "claimed")
         return tokens
 
+    @_in_turn
     async def log_in(self, email: str, password: str, caller: Caller) -> TokenView:
         """Sign in with a password; WrongCredentials takes as long for an account that does not exist."""
         async with self._database.transaction() as db:
             found = await repository.find_user_by_email(db, email)
         stored = found.password_hash if found else None
-        is_right = await self._hasher.verify(password, stored)
-        newer = await self._hasher.hash(password) if is_right and stored and self._hasher.is_outdated(stored) else None
+        is_right = await self.hasher.verify(password, stored)
+        newer = await self.hasher.hash(password) if is_right and stored and self.hasher.is_outdated(stored) else None
         async with self._database.transaction() as db:
             user = await repository.find_user(db, found.id, for_update=True) if found else None
             # Read again: the password may have been changed or the account disabled while the thread worked.
@@ -143,14 +165,15 @@ class AuthService:
             self._audit(db, "logged_out", identity.user_id, caller, everywhere=everywhere)
         await self._revocations.announce(ended, "logged_out")
 
+    @_in_turn
     async def change_password(self, identity: Identity, current: str, new: str, caller: Caller) -> TokenView:
         """Set a new password, end every session and start one."""
         async with self._database.transaction() as db:
             user = await self._access_user(db, identity.user_id)
             stored = user.password_hash
-        if not await self._hasher.verify(current, stored):
+        if not await self.hasher.verify(current, stored):
             raise WrongCredentials("The current password is wrong.", param="current_password")
-        new_hash = await self._hasher.hash(new)
+        new_hash = await self.hasher.hash(new)
         async with self._database.transaction() as db:
             user = await self._access_user(db, identity.user_id)
             if user.password_hash != stored:
@@ -176,9 +199,10 @@ class AuthService:
 
     # What only those who run the service may do; the command line asks for it.
 
+    @_in_turn
     async def create_user(self, email: str, password: str, name: str, role: Role) -> UserView:
         """Make an account with a role."""
-        password_hash = await self._hasher.hash(password)
+        password_hash = await self.hasher.hash(password)
         try:
             async with self._database.transaction() as db:
                 user = await repository.insert_user(db, email, name, password_hash, role)

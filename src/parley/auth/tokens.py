@@ -17,6 +17,7 @@ from jose import jws
 ALGORITHM = "HS256"
 MAX_TOKEN_CHARS = 4096
 MAX_HEADER_CHARS = 256  # ours has 80; a longer one is somebody trying
+MAX_LIFETIME_S = 86_400  # the most the settings allow
 CLOCK_SKEW_S = 30  # between the machines that sign and check
 
 Role = Literal["user", "operator", "admin"]
@@ -104,7 +105,7 @@ class TokenCodec:
             raise TokenInvalid from None
         if claims.iss != self.issuer or claims.aud != self.audience or not claims.jti:
             raise TokenInvalid
-        if claims.iat > now + CLOCK_SKEW_S or claims.exp < claims.iat:
+        if claims.iat > now + CLOCK_SKEW_S or not 0 <= claims.exp - claims.iat <= MAX_LIFETIME_S:
             raise TokenInvalid
         if claims.exp <= now:
             raise TokenTooOld

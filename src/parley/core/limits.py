@@ -12,19 +12,21 @@ from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import Depends
+from fastapi.dependencies.models import Dependant
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import Redis
 from slowapi.errors import RateLimitExceeded
 from slowapi.wrappers import Limit
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from parley.core.redis import REDIS_AWAY
 from parley.core.settings import LimitSettings
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 16  # questions to Redis under way; more would only wait in its connections
 REST_S = 1.0  # after a failure Redis is left alone this long: one caller a second pays its deadline, not each
 LimitName = Literal["general", "lists", "ask", "login", "register"]
 Identify = Callable[[HTTPConnection], str | None]
@@ -45,6 +47,7 @@ class Limiter:
         self._deadline_s = settings.deadline_s
         self._identify = identify
         self._resting_until = 0.0
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._items: dict[LimitName, RateLimitItem] = {
             "general": parse(settings.general),
             "lists": parse(settings.lists),
@@ -69,14 +72,24 @@ class Limiter:
             raise _exceeded(item, reset_at)
 
     async def _decide(self, item: RateLimitItem, *key: str) -> tuple[bool, float]:
-        if self.is_shared:
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    return await _hit(self._shared, item, *key)
-            except REDIS_AWAY as error:
-                self._resting_until = time.monotonic() + REST_S
+        # A burst waits here, outside the deadline: it must not look like a Redis that is away.
+        async with self._slots:
+            verdict = await self._ask_redis(item, *key) if self.is_shared else None
+        if verdict is None:
+            return await _hit(self._own, item, *key)
+        if verdict[0]:
+            await self._own.hit(item, *key)  # so that this worker knows what was used should Redis go away
+        return verdict
+
+    async def _ask_redis(self, item: RateLimitItem, *key: str) -> tuple[bool, float] | None:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await _hit(self._shared, item, *key)
+        except REDIS_AWAY as error:
+            if self.is_shared:
                 log.warning("limits_fell_back", reason=type(error).__name__)
-        return await _hit(self._own, item, *key)
+            self._resting_until = time.monotonic() + REST_S
+            return None
 
 
 def limit(name: LimitName, *, by_address: bool = False) -> Any:
@@ -84,11 +97,19 @@ def limit(name: LimitName, *, by_address: bool = False) -> Any:
 
     async def limited(connection: HTTPConnection) -> None:
         limiter: Limiter = connection.state.limiter
+        connection.scope["limited"] = True
         endpoint = connection.scope["endpoint"]
         await limiter.check(connection, name, f"{endpoint.__module__}.{endpoint.__qualname__}", by_address=by_address)
 
     limited.limit_name = name  # type: ignore[attr-defined]  # what the test over the route table looks for
     return Depends(limited)
+
+
+async def charge(dependant: Dependant, request: Request) -> None:
+    """Count a request whose body could not be read, which FastAPI finds out before it asks any dependency."""
+    for inner in dependant.dependencies:
+        if getattr(inner.call, "limit_name", "none") != "none" and inner.call is not None:
+            await inner.call(request)
 
 
 async def _unlimited() -> None:

@@ -42,17 +42,17 @@ class HealthView(Schema):
     components: dict[str, ComponentView] | None = None
 
 
-def _readiness(connection: HTTPConnection) -> Readiness:
+async def _readiness(connection: HTTPConnection) -> Readiness:
     readiness: Readiness = connection.state.readiness
     return readiness
 
 
-def _health(connection: HTTPConnection) -> Health:
+async def _health(connection: HTTPConnection) -> Health:
     health: Health = connection.state.health
     return health
 
 
-def _may_look(connection: HTTPConnection) -> bool:
+async def _may_look(connection: HTTPConnection) -> bool:
     ops: Ops = connection.state.ops
     return ops.may_look(connection)
 

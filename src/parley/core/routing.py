@@ -6,10 +6,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from pydantic_core import from_json
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from parley.core.limits import charge
 
 _MANY_DIGITS = re.compile(rb"\d{4300}")  # where Python draws the line
 
@@ -37,7 +41,12 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def with_strict_json(request: Request) -> Response:
-            return await handle(_JsonRequest(request.scope, request.receive))
+            try:
+                return await handle(_JsonRequest(request.scope, request.receive))
+            except (HTTPException, RequestValidationError):
+                if not request.scope.get("limited"):
+                    await charge(self.dependant, request)
+                raise
 
         return with_strict_json
 

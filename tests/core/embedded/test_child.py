@@ -76,7 +76,7 @@ async def test_one_that_cannot_start_is_tried_again_ever_slower_and_never_given_
         assert 3 <= child.starts <= 6
         assert said[0] == "script ended (exit code 7); starting it again"
         assert said[1] == "script ended (exit code 7); starting it again in 0.2 s"
-    assert all(child._next_pause_s(lived_s=0) <= 5 for _ in range(2000))
+    assert all(child._next_pause_s(was_ready=False, lived_s=0) <= 5 for _ in range(2000))
 
 
 async def test_one_that_cannot_be_prepared_is_tried_again() -> None:
@@ -91,7 +91,7 @@ async def test_one_that_cannot_be_prepared_is_tried_again() -> None:
 
 async def test_whoever_lived_long_starts_again_without_a_pause() -> None:
     async with supervised(Script(FOREVER)) as (_, [child], _said):
-        assert [child._next_pause_s(lived_s=s) for s in (0, 0, 0, 60, 0)] == [0, 0.2, 0.4, 0, 0.2]
+        assert [child._next_pause_s(was_ready=False, lived_s=s) for s in (0, 0, 0, 60, 0)] == [0, 0.2, 0.4, 0, 0.2]
 
 
 async def test_stopping_goes_from_asking_to_killing() -> None:
@@ -114,6 +114,11 @@ async def test_hurry_cuts_the_asking_short() -> None:
         await asyncio.sleep(0.1)
         supervisor.hurry()
         await asyncio.wait_for(stopping, 2)
+
+
+async def test_whoever_was_ready_starts_again_without_a_pause_however_often() -> None:
+    async with supervised(Script(FOREVER)) as (_, [child], _said):
+        assert {child._next_pause_s(was_ready=True, lived_s=0.5) for _ in range(20)} == {0}
 
 
 async def test_stopping_during_a_pause_or_a_start_leaves_nothing() -> None:

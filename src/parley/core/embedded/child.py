@@ -34,6 +34,7 @@ class Child:
         self._hurry = asyncio.Event()
         self._replaced = False
         self._failures = 0
+        self._was_ready = False
 
     @property
     def pid(self) -> int | None:
@@ -53,13 +54,13 @@ class Child:
                     return
                 ended = await self._run_once()
             except (OSError, EmbeddedError) as error:
-                ended = f"could not be started: {error}"
+                ended, self._was_ready = f"could not be started: {error}", False
             if self._stopping.is_set():
                 return
             if self._replaced:
                 self._replaced = False
                 continue
-            pause_s = self._next_pause_s(lived_s=time.monotonic() - started)
+            pause_s = self._next_pause_s(was_ready=self._was_ready, lived_s=time.monotonic() - started)
             self._say(f"{self.program.name} {ended}; starting it again" + (f" in {pause_s:g} s" if pause_s else ""))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
@@ -92,6 +93,7 @@ class Child:
                 await self._end(self.program.stop_steps)
             code = await process.wait()
         finally:
+            self._was_ready = self.ready.is_set()
             self.ready.clear()
             waiter.cancel()
             await asyncio.gather(waiter, return_exceptions=True)
@@ -120,8 +122,9 @@ class Child:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    def _next_pause_s(self, *, lived_s: float) -> float:
-        if lived_s >= SETTLED_S:
+    def _next_pause_s(self, *, was_ready: bool, lived_s: float) -> float:
+        # Whoever was at work and was killed is needed at once, however often; whoever cannot start is given time.
+        if was_ready or lived_s >= SETTLED_S:
             self._failures = 0
         self._failures += 1
         if self._failures == 1:

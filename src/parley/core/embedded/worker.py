@@ -1,4 +1,4 @@
-"""How to start and stop one worker process. What it does is the business of the module it runs."""
+"""How to start and stop one process that serves: a worker, or the demo model. What it does is its module's business."""
 
 import asyncio
 import os
@@ -14,14 +14,14 @@ AFTER_GRACE_S = 5.0  # closing pools and writing the last rows, once the request
 
 
 class Worker:
-    """One worker on listening sockets of the parent, which reports on a pipe how far its start is."""
+    """One process on listening sockets of the parent, which reports on a pipe how far its start is."""
 
     death_signal = signal.SIGKILL  # graceful would take longer than the 2 s a dead parent's port may stay taken
 
     def __init__(
-        self, number: int, module: str, sockets: Sequence[socket], environ: Mapping[str, str], *, graceful_s: float
+        self, name: str, module: str, sockets: Sequence[socket], environ: Mapping[str, str], *, graceful_s: float
     ) -> None:
-        self.name = f"worker {number}"
+        self.name = name
         self._module = module
         self._sockets = sockets
         self._environ = environ
