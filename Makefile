@@ -8,7 +8,7 @@ LOCK   := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test soak bench check fmt lock clean
+.PHONY: help install install-dev run test soak bench bench-model check fmt lock clean
 
 help:  ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ soak: install-dev  ## The same promises with the long counts
 
 bench: install-dev  ## Print exact figures as paired ratios
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-model: install-dev  ## Tokens a second of our model client, the SDK's typed stream, and raw bytes
+	$(BIN)/python -m tests.bench.model $(ARGS)
 
 check: install-dev  ## Lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -55,6 +55,8 @@ def test_a_misspelt_variable_is_named_with_what_was_meant() -> None:
         ("PARLEY_LIMIT_LOGIN", "sometimes"),
         ("PARLEY_ALLOWED_ORIGINS", "*"),
         ("PARLEY_TRUSTED_PROXIES", "everything"),
+        ("PARLEY_MODEL_PROVIDERS", "canary"),
+        ("PARLEY_MODEL_PROVIDERS", '{"backup": {"api_key": "canary"}}'),
     ],
 )
 def test_a_bad_value_is_refused_by_name_and_secrets_are_not_repeated(variable: str, value: str) -> None:

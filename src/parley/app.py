@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from parley import __version__
+from parley.agents import router as agents_router
 from parley.auth import router as auth_router
 from parley.container import Parts, open_container
 from parley.core import router as core_router
@@ -23,6 +24,7 @@ from parley.settings import Settings
 
 TAGS = [
     {"name": "auth", "description": "Accounts, tokens that rotate, guests of the widget, tickets for sockets."},
+    {"name": "agents", "description": "What answers: prompts, models, tools and limits, by version. For admins."},
     {"name": "health", "description": "For load balancers, orchestrators and people."},
 ]
 EXPOSED_HEADERS = ["X-Request-ID", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     register_error_handlers(app)
     app.include_router(core_router.router)
     app.include_router(auth_router.router)
+    app.include_router(agents_router.router)
     if server.serves_docs:
         app.include_router(docs_router(app))
     describe(app)

@@ -12,7 +12,10 @@ import structlog
 from openai import AsyncOpenAI
 from redis.asyncio import Redis
 
+from parley.agents.assembly import assemble_agents
 from parley.agents.clients.openai import open_openai, ping
+from parley.agents.interface import Agents
+from parley.agents.service import AgentService
 from parley.auth.dependencies import Gate
 from parley.auth.passwords import PasswordHasher
 from parley.auth.revocation import Revocations
@@ -54,6 +57,8 @@ class Parts(TypedDict):
     limiter: Limiter
     gate: Gate
     auth: AuthService
+    agents: Agents
+    agent_service: AgentService
     tasks: Tasks
 
 
@@ -83,6 +88,9 @@ async def open_container(settings: Settings, readiness: Readiness) -> AsyncItera
         auth = AuthService(
             database=database, hasher=hasher, codec=codec, revocations=revocations, settings=settings.auth, clock=clock
         )
+        agents = assemble_agents(
+            settings=settings.agents, openai=openai, redis=redis, database=database, tasks=tasks, clock=clock
+        )
         limiter = Limiter(redis, settings.limits, gate.identify)
         health = _health(settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter)
 
@@ -105,6 +113,8 @@ async def open_container(settings: Settings, readiness: Readiness) -> AsyncItera
             limiter=limiter,
             gate=gate,
             auth=auth,
+            agents=agents.runner,
+            agent_service=agents.service,
             tasks=tasks,
         )
 

@@ -6,6 +6,7 @@ came from, so that `parley config` can say it.
 
 import difflib
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -65,6 +66,7 @@ SLICES: dict[str, type[Slice]] = {
     "auth": AuthSettings,
     "agents": AgentsSettings,
 }
+_NAMED_FIELD = re.compile(r'field "(\w+)"')
 # Private to a `parley serve` and its children: says that the engines named in the environment are its own.
 EMBEDDED_MARK = "PARLEY_EMBEDDED"
 
@@ -173,16 +175,17 @@ def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
 
 def _sentence(slice_name: str, error: ValidationError | ValueError, variables: Mapping[str, str]) -> str:
     """Say which variable is wrong and why, without its value: it may be a secret."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    field_name = str(first["loc"][0]) if first["loc"] else ""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        field_name, reason = str(first["loc"][0]) if first["loc"] else "", first["msg"].removeprefix("Value error, ")
+    else:  # pydantic-settings names the field of a value that is no JSON, and nothing else
+        named = _NAMED_FIELD.search(str(error))
+        field_name, reason = named[1] if named else "", "must be JSON"
     names = {s.name: s for s in every_setting() if s.slice == slice_name}
     by_alias = {alias: s for s in names.values() for alias in s.env_names}
     setting = names.get(field_name) or by_alias.get(field_name)
     names_of_it = setting.env_names if setting else (field_name,)
     variable = next((name for name in names_of_it if name in variables), names_of_it[0])
-    reason = first["msg"].removeprefix("Value error, ")
     return f"{variable} {reason}" if reason.startswith("must ") else f"{variable}: {reason[0].lower()}{reason[1:]}"
 
 

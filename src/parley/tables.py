@@ -1,8 +1,9 @@
 """The whole metadata, for Alembic and tests: importing this module imports every package's tables."""
 
+from parley.agents import models as agent_models
 from parley.auth import models as auth_models
 from parley.core.models import Base
 
 metadata = Base.metadata
 
-__all__ = ["auth_models", "metadata"]
+__all__ = ["agent_models", "auth_models", "metadata"]

@@ -3,10 +3,19 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from parley.core.settings import Slice
+
+
+class Provider(BaseModel):
+    """One more place where models are asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    base_url: str = Field(min_length=1)
+    api_key: SecretStr | None = None
 
 
 class AgentsSettings(Slice):
@@ -23,6 +32,11 @@ class AgentsSettings(Slice):
         default=None,
         validation_alias=AliasChoices("PARLEY_MODEL_BASE_URL", "OPENAI_BASE_URL"),
         description="Base URL of any OpenAI-compatible provider. Empty: OpenAI.",
+    )
+    providers: dict[str, Provider] = Field(
+        {},
+        description='More providers for agents, as JSON: {"backup": {"base_url": "https://...", "api_key": "..."}}; '
+        "their models are written `backup/model`.",
     )
     name: str = Field("gpt-5-mini", min_length=1, description="Model that answers.")
     connect_timeout_s: PositiveFloat = Field(2.0, description="Seconds to wait for a connection to the provider.")

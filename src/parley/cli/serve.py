@@ -6,6 +6,7 @@ It imports neither the application nor any SDK: the workers do that while the en
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from parley.core.embedded.worker import Worker
 from parley.settings import EMBEDDED_MARK, Settings, SettingsError, load
 
 WORKER_MODULE = "parley.cli.worker"
+DEMO_MODULE, DEMO_NAME = "parley.agents.demo", "demo"
+DEMO_GRACEFUL_S = 1.0
 EMBEDDED_WORKERS = 2
 BANNER_AFTER_S = 10.0  # whoever waits this long wants to know for what
 COMMAND_TIMEOUT_S = 10.0
@@ -84,6 +87,7 @@ class Service:
         self._worker_count = settings.server.workers or default
         self._folder = find_data_folder(settings.server.data_dir)
         self._stop = asyncio.Event()
+        self._demo: socket.socket | None = None
 
     @property
     def _is_embedded(self) -> bool:
@@ -99,6 +103,8 @@ class Service:
             options = ListenOptions(server.tcp_user_timeout_ms, server.send_buffer_bytes)
             listeners = await self._listen(options, is_takeover=placed is not None and placed.is_takeover)
             stack.callback(listeners.close)
+            if self._settings.agents.is_demo:
+                self._demo = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             if placed:
                 placed.tell_address(listeners.address)
             async with supervisor:
@@ -107,6 +113,7 @@ class Service:
     async def _supervise(self, supervisor: Supervisor, listeners: Listeners, placed: PlacedEngines | None) -> None:
         # Side by side: a worker's imports take longer than the start of an engine.
         workers = [supervisor.start(worker) for worker in self._workers(listeners, placed)]
+        demo = [supervisor.start(self._demo_model(self._demo))] if self._demo else []
         engines: list[Child] = []
         helpers = [asyncio.create_task(self._announce(workers, engines, listeners, placed), name="banner")]
         if self._reload:
@@ -122,7 +129,7 @@ class Service:
             await asyncio.gather(*helpers, return_exceptions=True)
             listeners.close()  # from here on the port is free, as far as it is up to us
         await supervisor.stop(workers)
-        await supervisor.stop(engines)
+        await supervisor.stop([*demo, *engines])
 
     async def _place_engines(self, stack: ExitStack) -> PlacedEngines:
         pool = self._settings.database.pool_size + self._settings.database.pool_overflow
@@ -160,9 +167,13 @@ class Service:
         environ = self._worker_environ(placed)
         graceful_s = self._settings.server.graceful_s
         return [
-            Worker(number, WORKER_MODULE, sockets, environ, graceful_s=graceful_s)
+            Worker(f"worker {number}", WORKER_MODULE, sockets, environ, graceful_s=graceful_s)
             for number, sockets in enumerate(listeners.of_worker, start=1)
         ]
+
+    def _demo_model(self, listener: socket.socket) -> Worker:
+        """Return the demo model: a provider like any other to the workers, on a port of this machine."""
+        return Worker("demo model", DEMO_MODULE, [listener], os.environ, graceful_s=DEMO_GRACEFUL_S)
 
     def _worker_environ(self, placed: PlacedEngines | None) -> dict[str, str]:
         """Return what a worker sees: our environment, what the command line said, and where our engines are."""
@@ -175,6 +186,9 @@ class Service:
         if placed and placed.note.database_url:
             # The mark stands for the database alone: it also allows to migrate without being asked.
             environ |= {"PARLEY_DATABASE_URL": placed.note.database_url, EMBEDDED_MARK: "1"}
+        if self._demo:
+            port = self._demo.getsockname()[1]
+            environ |= {"PARLEY_MODEL_BASE_URL": f"http://127.0.0.1:{port}/v1", "PARLEY_MODEL_NAME": DEMO_NAME}
         if placed and placed.note.redis_url:
             environ["PARLEY_REDIS_URL"] = placed.note.redis_url
         return environ

@@ -1,0 +1,93 @@
+"""Agents as admins see them: listed, read, written; and as the runner finds them, by name."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from parley.agents import repository
+from parley.agents.definition import DEFAULT_NAME, AgentDefinition
+from parley.agents.models import Agent, AgentVersion
+from parley.agents.schemas import AgentCommand, AgentView, to_command, to_definition
+from parley.core.database import Database
+from parley.core.errors import NotFound, Unprocessable
+from parley.core.schemas import Page
+
+
+class AgentService:
+    """What can be done with agents. The default one exists from the first look on."""
+
+    def __init__(self, database: Database, default: AgentDefinition, tools: Collection[str]) -> None:
+        self._database = database
+        self._default = default
+        self._tools = tools
+        self._is_seeded = False
+
+    async def list_agents(self, limit: int, after: UUID | None, before: UUID | None) -> Page[AgentView]:
+        """Return a stretch of the agents, oldest first."""
+        async with self._database.transaction() as db:
+            await self._seed(db)
+            rows = await repository.list_agents(db, limit + 1, after, before)
+        more = len(rows) > limit
+        kept = rows[-limit:] if before is not None else rows[:limit]
+        views = [_view(agent, version) for agent, version in kept]
+        return Page(
+            data=views,
+            first_id=views[0].id if views else None,
+            last_id=views[-1].id if views else None,
+            has_more=more,
+        )
+
+    async def get_agent(self, name: str) -> AgentView:
+        """Return an agent at its newest version."""
+        async with self._database.transaction() as db:
+            await self._seed(db)
+            found = await repository.find_agent(db, name)
+        if found is None:
+            raise NotFound
+        return _view(*found)
+
+    async def write_agent(self, name: str, command: AgentCommand, author: UUID) -> AgentView:
+        """Make the next version of an agent, which is made where there is none of that name."""
+        unknown = sorted(set(command.tools) - set(self._tools))
+        if unknown:
+            raise Unprocessable(f"There are only these tools: {', '.join(sorted(self._tools))}.", param="tools")
+        async with self._database.transaction() as db:
+            await self._seed(db)
+            agent_id = await repository.insert_agent(db, name) or await repository.find_agent_id(db, name)
+            if agent_id is None:
+                raise NotFound
+            await repository.add_version(db, agent_id, command.model_dump(), author)
+            found = await repository.find_agent(db, name)
+        if found is None:
+            raise NotFound
+        return _view(*found)
+
+    async def find_definition(self, name: str | None) -> AgentDefinition | None:
+        """Return what the runner works with; without a name, the default agent."""
+        async with self._database.transaction() as db:
+            await self._seed(db)
+            found = await repository.find_agent(db, name or DEFAULT_NAME)
+        if found is None:
+            return None
+        agent, version = found
+        return to_definition(agent.name, version.version, AgentCommand.model_validate(version.definition))
+
+    async def _seed(self, db: AsyncSession) -> None:
+        """Insert the default agent where nobody has: its row, not the code, is what admins edit from then on."""
+        if self._is_seeded:
+            return
+        agent_id = await repository.insert_agent(db, self._default.name)
+        if agent_id is not None:
+            await repository.add_version(db, agent_id, to_command(self._default).model_dump(), None)
+        self._is_seeded = True
+
+
+def _view(agent: Agent, version: AgentVersion) -> AgentView:
+    return AgentView(
+        id=agent.id,
+        name=agent.name,
+        version=version.version,
+        created_at=version.created_at,
+        definition=AgentCommand.model_validate(version.definition),
+    )

@@ -1,0 +1,107 @@
+"""Agents over HTTP: for admins, versioned, refused by name when they cannot work."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from tests.fixtures.service import Account, Service
+
+PROMPT = {"prompt": "Answer in one sentence."}
+
+
+async def write(service: Service, admin: Account, name: str, **fields: Any) -> httpx.Response:
+    return await service.http.put(f"/agents/{name}", json={**PROMPT, **fields}, headers=admin.headers)
+
+
+async def test_the_default_agent_is_there_from_the_start(service: Service) -> None:
+    admin = await service.with_role("admin")
+
+    [agent] = (await service.http.get("/agents", headers=admin.headers)).json()["data"]
+
+    assert (agent["name"], agent["version"]) == ("support", 1)
+    assert agent["definition"]["tools"] == ["search_knowledge", "current_time", "handoff_to_human"]
+    assert (await service.http.get("/agents/support", headers=admin.headers)).json() == agent
+
+
+async def test_an_edit_is_a_new_version_that_the_next_reply_runs_on(service: Service) -> None:
+    admin = await service.with_role("admin")
+
+    answer = await write(service, admin, "support", temperature=0.5, limits={"max_steps": 2})
+
+    assert (answer.status_code, answer.json()["version"]) == (200, 2)
+    definition = await service.parts["agent_service"].find_definition(None)
+    assert definition is not None
+    assert (definition.version, definition.prompt, definition.temperature) == (2, PROMPT["prompt"], 0.5)
+    assert definition.limits.max_steps == 2
+
+
+async def test_edits_at_once_each_make_a_version(service: Service) -> None:
+    admin = await service.with_role("admin")
+
+    answers = await asyncio.gather(*(write(service, admin, "sales") for _ in range(8)))
+
+    assert [answer.status_code for answer in answers] == [200] * 8
+    newest = (await service.http.get("/agents/sales", headers=admin.headers)).json()
+    assert newest["version"] == 8
+
+
+async def test_the_list_is_paged(service: Service) -> None:
+    admin = await service.with_role("admin")
+    for name in ("a", "b", "c"):
+        await write(service, admin, name)
+
+    async def page(**query: Any) -> tuple[list[str], dict[str, Any]]:
+        body = (await service.http.get("/agents", params=query, headers=admin.headers)).json()
+        return [agent["name"] for agent in body["data"]], body
+
+    names, first = await page(limit=2)
+    rest, last = await page(limit=2, after=first["last_id"])
+    back, _ = await page(limit=2, before=last["first_id"])
+
+    assert (names, first["has_more"]) == (["support", "a"], True)
+    assert (rest, last["has_more"]) == (["b", "c"], False)
+    assert back == names
+
+
+@pytest.mark.parametrize("role", ["user", "operator"])
+async def test_agents_are_for_admins(service: Service, role: str) -> None:
+    caller = await service.with_role(role)
+
+    answers = [
+        await service.http.get("/agents", headers=caller.headers),
+        await service.http.get("/agents/support", headers=caller.headers),
+        await write(service, caller, "support"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "status", "param"),
+    [
+        ("support", {"tools": ["rm_rf"]}, 422, "tools"),
+        ("support", {"prompt": ""}, 422, "prompt"),
+        ("support", {"temperature": 3}, 422, "temperature"),
+        ("support", {"limits": {"max_steps": 1000}}, 422, "max_steps"),
+        ("support", {"kind": "os.system"}, 422, "kind"),
+        ("support", {"version": 7}, 422, "version"),
+        ("Not A Name", {}, 422, "name"),
+    ],
+)
+async def test_what_cannot_work_is_refused_by_name(
+    service: Service, name: str, fields: dict[str, Any], status: int, param: str
+) -> None:
+    admin = await service.with_role("admin")
+
+    answer = await write(service, admin, name, **fields)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+    assert (await service.http.get("/agents/support", headers=admin.headers)).json()["version"] == 1
+
+
+async def test_an_agent_nobody_made_is_not_found(service: Service) -> None:
+    admin = await service.with_role("admin")
+
+    assert (await service.http.get("/agents/nobody", headers=admin.headers)).status_code == 404
+    assert await service.parts["agent_service"].find_definition("nobody") is None
