@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import httpx
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id", "error"}
 DETAILS = {"code", "message", "retryable", "param"}
+ROOT = re.escape(str(Path(__file__).parents[2]))
 INSIDES = re.compile(
-    r"Traceback|File \"|\.py\b|site-packages|/work/|asyncpg|sqlalchemy|pydantic|SELECT |INSERT |UPDATE ", re.IGNORECASE
+    rf"Traceback|File \"|\.py\b|site-packages|{ROOT}|asyncpg|sqlalchemy|pydantic|SELECT |INSERT |UPDATE ", re.IGNORECASE
 )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -71,8 +72,9 @@ class _Wire(asyncio.Protocol):
         if not self.closed.done():
             self.closed.set_result(None)
 
+    @abstractmethod
     def answered(self, head: bytes, body: bytes) -> None:
-        raise NotImplementedError
+        """Take an answer."""
 
 
 class Connection(_Wire):
