@@ -8,6 +8,7 @@ THRESHOLD = (100_000, 50, 1000)
 
 def settle_garbage() -> None:
     """Set aside all that was made so far; call it when everything is imported and opened."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLD)

@@ -1,6 +1,6 @@
 """The schema: which revision the code needs, which one the database has, and the way from one to the other.
 
-The revision is read without Alembic, so that a worker whose schema is current never imports it.
+The revision is read from the names of files, so that a worker whose schema is current asks Alembic nothing.
 """
 
 from pathlib import Path

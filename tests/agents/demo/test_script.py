@@ -27,7 +27,7 @@ def reply(request: dict[str, Any]) -> Iterator[Piece]:
 
 @pytest_asyncio.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with open_demo(reply=reply) as url, httpx.AsyncClient(base_url=url, timeout=5) as client:
+    async with open_demo(reply=reply) as url, httpx.AsyncClient(base_url=url, timeout=5, verify=False) as client:
         yield client
 
 

@@ -14,6 +14,7 @@ import uvloop
 
 from parley.agents.demo.brain import reply
 from parley.agents.demo.server import open_demo
+from parley.core.garbage import settle_garbage
 
 PACE_S = 0.03  # about as fast as a hosted model talks
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--status-fd", type=int, help="pipe that learns the port, else it is printed")
     parser.add_argument("--pace-s", type=float, default=PACE_S, help="seconds between two words")
     arguments = parser.parse_args()
+    settle_garbage()
     if arguments.status_fd is not None:
         os.set_inheritable(arguments.status_fd, False)  # noqa: FBT003  # the standard library's way
     listener = None if arguments.fd is None else socket.socket(fileno=arguments.fd)

@@ -10,6 +10,8 @@ from socket import socket
 from parley.core.embedded.program import Command, StopSteps
 
 READY = b"ready"
+# The collector waits until everything is imported (the module turns it on again): a tenth of the start is its doing.
+START = "import gc, runpy, sys; gc.disable(); del sys.argv[0]; runpy.run_module(sys.argv[0], run_name='__main__')"
 AFTER_GRACE_S = 5.0  # closing pools and writing the last rows, once the requests are done
 
 
@@ -40,7 +42,7 @@ class Worker:
             os.close(self._status)
         self._status, writer = os.pipe()
         numbers = [listener.fileno() for listener in self._sockets]
-        argv = [sys.executable, "-P", "-m", self._module, "--status-fd", str(writer)]
+        argv = [sys.executable, "-P", "-c", START, self._module, "--status-fd", str(writer)]
         return Command(
             argv=[*argv, *(part for number in numbers for part in ("--fd", str(number)))],
             environ=self._environ,
