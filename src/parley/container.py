@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from redis.asyncio import Redis
 
 from parley.agents.assembly import assemble_agents
+from parley.agents.calls import CallService
 from parley.agents.clients.openai import open_openai, ping
 from parley.agents.interface import Agents
 from parley.agents.service import AgentService
@@ -59,6 +60,7 @@ class Parts(TypedDict):
     auth: AuthService
     agents: Agents
     agent_service: AgentService
+    model_calls: CallService
     tasks: Tasks
 
 
@@ -75,6 +77,8 @@ async def open_container(settings: Settings, readiness: Readiness) -> AsyncItera
         stack.push_async_callback(openai.close)
         hasher = PasswordHasher(settings.auth)
         stack.callback(hasher.close)
+        calls = CallService(database, clock)
+        stack.push_async_callback(calls.close)
         # Closed first: whatever runs beside the requests needs all of the above.
         tasks = Tasks()
         stack.push_async_callback(tasks.close, TASKS_CLOSE_S)
@@ -89,7 +93,13 @@ async def open_container(settings: Settings, readiness: Readiness) -> AsyncItera
             database=database, hasher=hasher, codec=codec, revocations=revocations, settings=settings.auth, clock=clock
         )
         agents = assemble_agents(
-            settings=settings.agents, openai=openai, redis=redis, database=database, tasks=tasks, clock=clock
+            settings=settings.agents,
+            openai=openai,
+            redis=redis,
+            database=database,
+            calls=calls,
+            tasks=tasks,
+            clock=clock,
         )
         limiter = Limiter(redis, settings.limits, gate.identify)
         health = _health(settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter)
@@ -115,6 +125,7 @@ async def open_container(settings: Settings, readiness: Readiness) -> AsyncItera
             auth=auth,
             agents=agents.runner,
             agent_service=agents.service,
+            model_calls=calls,
             tasks=tasks,
         )
 

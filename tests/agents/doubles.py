@@ -79,7 +79,13 @@ class Restarting:
 
     @asynccontextmanager
     async def stream(
-        self, models: Sequence[str], request: ModelRequest, report: Report, *, user_id: UUID
+        self,
+        models: Sequence[str],
+        request: ModelRequest,
+        report: Report,
+        *,
+        user_id: UUID,
+        cache_scope: str | None = None,
     ) -> AsyncIterator[AsyncIterator[AnswerItem]]:
         async with aclosing(self._answer(models, request, report, user_id)) as items:
             yield items

@@ -22,6 +22,7 @@ DAY_ONLY = {
     "budget_usd_per_minute": None,
     "budget_usd_per_day": None,
     "budget_tokens_per_day": 10_000,
+    "queue_s": 0.1,
 }
 
 
@@ -105,6 +106,46 @@ async def test_a_reply_may_grow_until_the_budget_is_used_up(
         assert await hold.extend(400) == 0
         assert hold.completion_tokens == 1000
         hold.use(10_000, None)
+
+
+async def test_what_others_of_the_user_only_hold_is_waited_for(
+    where: tuple[str, dict[str, Any]], loop_guard: LoopGuard
+) -> None:
+    url, values = where
+    async with open_budgets(url, loop_guard, **values, queue_s=5.0) as budgets:
+        granted: list[int] = []
+
+        async def ask(number: int) -> None:
+            async with budgets.hold(USER, Need(1000, 5000, least_tokens=5000)) as hold:
+                granted.append(number)
+                assert hold.completion_tokens == 5000
+                hold.use(100, None)
+
+        async with budgets.hold(USER, Need(5000, 5000)) as first:
+            waiting = [asyncio.create_task(ask(number)) for number in range(3)]
+            await asyncio.sleep(0.1)
+            assert granted == []
+            first.use(300, None)
+        await asyncio.gather(*waiting)
+        assert sorted(granted) == [0, 1, 2]
+        assert budgets._lines == {}
+
+
+async def test_who_leaves_the_line_holds_nobody_up(redis_url: str, loop_guard: LoopGuard) -> None:
+    async with open_budgets(redis_url, loop_guard, queue_s=5.0) as budgets:
+
+        async def ask() -> None:
+            async with budgets.hold(USER, Need(1000, 5000)):
+                pass
+
+        async with budgets.hold(USER, Need(5000, 5000)) as first:
+            left, stays = asyncio.create_task(ask()), asyncio.create_task(ask())
+            await asyncio.sleep(0.1)
+            left.cancel()
+            first.use(300, None)
+        async with asyncio.timeout(2):
+            await stays
+        assert (await account(budgets)) == {"day_used": [300, 0], "held": [0, 0]}
 
 
 async def test_users_do_not_share(redis_url: str, loop_guard: LoopGuard) -> None:

@@ -16,7 +16,7 @@ LIMITS = AgentLimits(max_steps=3, max_calls=4)
 
 
 def begun(steps: Sequence[Step] = (), limits: AgentLimits = LIMITS) -> Loop:
-    loop = Loop(limits, steps=steps, idempotent={"look"}, handoffs={"hand_off"})
+    loop = Loop(limits, steps=steps, idempotent={"look"})
     loop.begin()
     return loop
 
@@ -173,7 +173,11 @@ def test_a_handoff_ends_the_reply() -> None:
     loop = begun()
     run(loop, call("hand_off", "{}", 0, "h"))
 
-    assert loop.settle([Result("h", is_ok=True, content="done")], is_handoff=True)[1] == Answered("handoff")
+    step, following = loop.settle([Result("h", is_ok=True, content="done", is_handoff=True)])
+
+    assert following == Answered("handoff")
+    assert step.results is not None
+    assert step.results[0].is_handoff
 
 
 DONE = Step("One moment.", (Call("a", "look", "{}"),), (Result("a", is_ok=True, content="found"),))
@@ -207,9 +211,15 @@ def test_a_decided_call_is_run_again_only_where_that_does_no_harm() -> None:
 
 
 def test_a_stored_handoff_ends_the_later_attempt_at_once() -> None:
-    step = Step("", (Call("h", "hand_off", "{}"),), (Result("h", is_ok=True, content="done"),))
+    step = Step("", (Call("h", "any_name", "{}"),), (Result("h", is_ok=True, content="done", is_handoff=True),))
 
-    assert Loop(LIMITS, steps=[step], handoffs={"hand_off"}).begin() == Answered("handoff")
+    assert Loop(LIMITS, steps=[step]).begin() == Answered("handoff")
+
+
+def test_a_call_that_only_bears_the_name_hands_nothing_off() -> None:
+    step = Step("", (Call("h", "handoff_to_human", "{}"),), (Result("h", is_ok=False, content="{}"),))
+
+    assert Loop(LIMITS, steps=[step]).begin() == AskModel()
 
 
 def test_steps_of_earlier_attempts_count_for_the_limits() -> None:

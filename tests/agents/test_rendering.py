@@ -14,10 +14,17 @@ def test_variables_are_filled() -> None:
     assert render_prompt("{{agent_name}} helps {{ user_name }} on {{today}}", ADA) == "support helps Ada on 2026-11-20"
 
 
-@pytest.mark.parametrize("template", ["Hello {{name}}", "{{}}", "{{ user_name.__class__ }} {{secret}}"])
+@pytest.mark.parametrize("template", ["Hello {{name}}", "Hello {{}}", "Hello {{secret}} {{ user_name }}"])
 def test_a_prompt_that_names_what_there_is_not_is_refused(template: str) -> None:
-    with pytest.raises(PromptError, match="unknown variable"):
+    with pytest.raises(PromptError, match="unknown variable at character 7") as caught:
         check_prompt(template)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["{{ user_name.__class__ }}", "{{user name}}", "{{user_name}", "{{", "{{{today}}}"])
+def test_a_prompt_whose_braces_hold_no_variable_is_refused(place: str) -> None:
+    with pytest.raises(PromptError, match="no variable after the braces at character 7"):
+        check_prompt(f"Hello {place}")
 
 
 def test_braces_that_are_no_variable_stay() -> None:

@@ -1,11 +1,16 @@
 """Agents over HTTP: for admins, versioned, refused by name when they cannot work."""
 
 import asyncio
+import json
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
+from tests.agents.test_callables import TURN
 from tests.fixtures.service import Account, Service
+
+from parley.agents.interface import Failed
 
 PROMPT = {"prompt": "Answer in one sentence."}
 
@@ -82,9 +87,13 @@ async def test_agents_are_for_admins(service: Service, role: str) -> None:
     [
         ("support", {"tools": ["rm_rf"]}, 422, "tools"),
         ("support", {"prompt": ""}, 422, "prompt"),
+        ("support", {"prompt": "Hello {{customer}}"}, 422, "prompt"),
+        ("support", {"prompt": "Hello {{user_name"}, 422, "prompt"),
         ("support", {"temperature": 3}, 422, "temperature"),
         ("support", {"limits": {"max_steps": 1000}}, 422, "max_steps"),
         ("support", {"kind": "os.system"}, 422, "kind"),
+        ("support", {"kind": "python:os:system"}, 422, "kind"),
+        ("support", {"kind": "python:no_such_module:agent"}, 422, "kind"),
         ("support", {"version": 7}, 422, "version"),
         ("Not A Name", {}, 422, "name"),
     ],
@@ -98,6 +107,47 @@ async def test_what_cannot_work_is_refused_by_name(
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
     assert (await service.http.get("/agents/support", headers=admin.headers)).json()["version"] == 1
+
+
+async def test_a_refusal_says_what_to_mend_and_repeats_nothing(service: Service) -> None:
+    admin = await service.with_role("admin")
+
+    prompt = await write(service, admin, "support", prompt="Hello {{customer}}")
+    kind = await write(service, admin, "support", kind="python:no_such_module:agent")
+
+    assert prompt.json()["error"]["message"] == (
+        "The prompt cannot be filled: unknown variable at character 7; "
+        "there are {{agent_name}}, {{today}}, {{user_name}}."
+    )
+    assert kind.json()["error"]["message"] == "The kind names nothing that this server can import."
+
+
+async def test_a_function_that_can_be_loaded_is_an_agent(service: Service) -> None:
+    admin = await service.with_role("admin")
+
+    answer = await write(service, admin, "echo", kind="python:tests.agents.test_callables:good")
+
+    assert (answer.status_code, answer.json()["version"]) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"prompt": "Hello {{customer}}"}, {"kind": "python:os:system"}, {"limits": 7}, {"prompt": None}]
+)
+async def test_a_row_written_by_hand_fails_its_replies_and_nothing_else(
+    service: Service, database_url: str, broken: dict[str, Any], logs: list[dict[str, Any]]
+) -> None:
+    admin = await service.with_role("admin")
+    await write(service, admin, "support")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE agent_versions SET definition = definition || $1::jsonb", json.dumps(broken))
+    await connection.close()
+
+    async with service.parts["agents"].run(TURN) as events:
+        (last,) = [event async for event in events]
+
+    assert isinstance(last, Failed)
+    assert last.code == "agent_failed"
+    assert [event["event"] for event in logs if event["level"] == "error"] == ["agent_not_usable"]
 
 
 async def test_an_agent_nobody_made_is_not_found(service: Service) -> None:

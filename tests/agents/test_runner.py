@@ -126,7 +126,7 @@ def make(knowledge: SampleKnowledge, agent: AgentDefinition, effects: Effects, a
             find_agent=find,
             clock=CLOCK,
             configured_model="large",
-            price=lambda _, usage: usage.completion_tokens / 1000,
+            price=lambda _, __, usage: usage.completion_tokens / 1000,
             record=lambda _, attempt: attempts.append(attempt),
         )
 

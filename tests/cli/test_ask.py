@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from tests.cli.conftest import Parley
 from tests.fixtures.guards import LoopGuard
+from tests.fixtures.service import Service
 
 from parley.agents.demo.brain import reply
 from parley.agents.demo.server import open_demo
@@ -105,6 +106,29 @@ async def test_a_question_that_cannot_be_asked_is_one_line(parley: Parley, argum
     asked = await parley("ask", *arguments)
 
     assert (asked.code, asked.error) == (1, said)
+
+
+async def test_an_agent_of_the_database_is_found_by_its_name(
+    parley: Parley, service: Service, provider: str, stores: dict[str, str]
+) -> None:
+    admin = await service.with_role("admin")
+    body = {"prompt": "Answer in one sentence.", "models": {"strong": "special"}}
+    assert (await service.http.put("/agents/sales", json=body, headers=admin.headers)).status_code == 200
+
+    asked = await parley("ask", QUESTION, "--agent", "sales", OPENAI_BASE_URL=provider, **stores)
+
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out.startswith("sales v1 on special\n")
+
+
+async def test_a_database_that_is_away_or_empty_is_one_line(parley: Parley, empty_database_url: str) -> None:
+    nowhere = "postgresql://nobody:nothing@127.0.0.1:1/parley"
+    away = await parley("ask", QUESTION, "--agent", "sales", DATABASE_URL=nowhere)
+    empty = await parley("ask", QUESTION, "--agent", "sales", DATABASE_URL=empty_database_url)
+
+    assert away.error == "the database, where agents are, cannot be reached; see parley doctor"
+    assert empty.error.endswith("run parley migrate")
+    assert (away.code, empty.code) == (1, 1)
 
 
 async def test_the_models_are_listed_with_what_their_provider_says(parley: Parley, provider: str) -> None:

@@ -42,6 +42,8 @@ class Grant:
     tokens_left: int | None
     micro_usd_left: int | None
     more_in_s: float
+    is_held: bool = False
+    """There were enough, but for what other calls hold: they may give some of it back."""
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class Account:
                 (bounds.day_micro_usd, self.day_used[1], 1),
             )
         ]
-        granted, more_at = need.completion_tokens, now
+        granted, alone, more_at = need.completion_tokens, need.completion_tokens, now
         for index, amount in enumerate(left):
             if amount is None:
                 continue
@@ -75,9 +77,10 @@ class Account:
             if most < need.completion_tokens:
                 more_at = max(more_at, (self.day + 1) * DAY_S if index % 2 else (self.minute + 1) * MINUTE_S)
             granted = min(granted, most)
+            alone = min(alone, _affordable(need, amount + held[index // 2], in_money=index > 1))
         tokens_left, micro_usd_left = _smaller(*left[:2]), _smaller(*left[2:])
         if granted < need.least_tokens:
-            return Grant(None, tokens_left, micro_usd_left, more_at - now)
+            return Grant(None, tokens_left, micro_usd_left, more_at - now, is_held=alone >= need.least_tokens)
         tokens = need.prompt_tokens + granted
         micro_usd = need.prompt_micro_usd + -(-granted * need.micro_usd_per_million // MILLION)
         before = self.holds.get(hold, (0, 0))

@@ -7,19 +7,26 @@ from random import random
 from openai import AsyncOpenAI
 from redis.asyncio import Redis
 
+from parley.agents.budgets import Budgets
+from parley.agents.cache import ResponseCache
+from parley.agents.calls import CallService
 from parley.agents.clients.breaker import Breaker
 from parley.agents.clients.fallback import Fallback
 from parley.agents.clients.leases import Leases
 from parley.agents.clients.openai import OpenAIClient
-from parley.agents.clients.port import ModelClient, Usage
+from parley.agents.clients.port import ModelClient
 from parley.agents.definition import default_definition
 from parley.agents.knowledge import load_samples
 from parley.agents.lineup import MAIN, Lineup
+from parley.agents.metering import Metered
 from parley.agents.prices import Prices
+from parley.agents.prompts.rendering import read_prompt
 from parley.agents.runner import Runner
 from parley.agents.scripts import Scripts
 from parley.agents.service import AgentService
 from parley.agents.settings import AgentsSettings
+from parley.agents.summaries import Summaries
+from parley.agents.tariff import Tariff
 from parley.agents.tools.catalogue import shipped_tools
 from parley.agents.tools.outcome import Dependencies
 from parley.agents.tools.registry import Registry
@@ -38,9 +45,19 @@ class AssembledAgents:
 
 
 def assemble_agents(
-    *, settings: AgentsSettings, openai: AsyncOpenAI, redis: Redis, database: Database, tasks: Tasks, clock: Clock
+    *,
+    settings: AgentsSettings,
+    openai: AsyncOpenAI,
+    redis: Redis,
+    database: Database,
+    calls: CallService,
+    tasks: Tasks,
+    clock: Clock,
 ) -> AssembledAgents:
-    """Wire models, tools and the books. Reads package data: for the start of the process."""
+    """Wire models, tools and the books. Reads package data: for the start of the process.
+
+    `calls` is closed by whoever opened it, after `tasks`: their last calls are to be stored too.
+    """
     scripts = Scripts(redis, clock, settings.shared_deadline_s)
     leases = Leases(scripts, tasks, settings, clock, random)
     fallback = Fallback(
@@ -52,24 +69,42 @@ def assemble_agents(
         random=random,
     )
     prices = Prices(settings.prices_file, clock)
+    tariff = Tariff(prices, _addresses(settings, openai))
+    budgets = Budgets(scripts, tasks, settings, clock)
     tools = shipped_tools()
     service = AgentService(database, default_definition(), [tool.name for tool in tools])
-
-    def price(model: str, usage: Usage) -> float | None:
-        cost = prices.cost_usd(model, usage, base_url=str(openai.base_url))
-        return None if cost is None else float(cost)
-
+    models = Lineup(
+        Metered(fallback, budgets, tariff),
+        ResponseCache(scripts, tasks, settings),
+        _clients(settings, openai, clock),
+    )
     runner = Runner(
-        models=Lineup(fallback, _clients(settings, openai, clock)),
+        models=models,
         tools=Registry.of(tools, Dependencies(load_samples(), clock)),
         find_agent=service.find_definition,
         clock=clock,
         configured_model=settings.name,
-        price=price,
+        price=tariff.price,
+        record=calls.record,
+        older=Summaries(
+            database=database,
+            models=models,
+            tasks=tasks,
+            settings=settings,
+            instructions=read_prompt("summary"),
+            price=tariff.price,
+            record=calls.record,
+        ),
     )
     tasks.spawn("load prices", prices.load())
     tasks.keep("renew leases", leases.renew)
+    tasks.keep("keep budgets", budgets.keep)
+    tasks.keep("book calls", calls.keep)
     return AssembledAgents(runner, service, scripts)
+
+
+def _addresses(settings: AgentsSettings, openai: AsyncOpenAI) -> Mapping[str, str]:
+    return {MAIN: str(openai.base_url), **{name: provider.base_url for name, provider in settings.providers.items()}}
 
 
 def _clients(settings: AgentsSettings, openai: AsyncOpenAI, clock: Clock) -> Mapping[str, ModelClient]:

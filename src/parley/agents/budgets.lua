@@ -3,7 +3,8 @@
 -- ARGV: operation, id of the hold, ms a hold lasts, then
 --   reserve: prompt tokens, completion tokens wanted, least of them, micro-dollars of the prompt, micro-dollars a million
 --            completion tokens, then the bounds (-1: none) of tokens a minute, tokens a day, micro-dollars a minute, a day
---            -> {completion tokens granted or -1, tokens left, micro-dollars left (-1: no bound), ms until more}
+--            -> {completion tokens granted or -1, tokens left, micro-dollars left (-1: no bound), ms until more,
+--                1 if there were enough but for what other calls hold}
 --   settle: tokens used, micro-dollars used -> 1, or 0 if this hold was settled before
 --   renew: -> 1 if the hold was still there
 -- A hold counts against the minute and the day that are now, whenever it began, and what it came to is booked when it is
@@ -70,7 +71,7 @@ end
 local prompt, wanted, least = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local prompt_micros, rate = tonumber(ARGV[7]), tonumber(ARGV[8])
 local tokens_left, micros_left, more_at = -1, -1, 0
-local granted = wanted
+local granted, alone = wanted, wanted
 
 local function bound(limit, used, held, fits, next_at)
   if limit < 0 then return -1 end
@@ -78,6 +79,7 @@ local function bound(limit, used, held, fits, next_at)
   local most = fits(left)
   if most < wanted then more_at = math.max(more_at, next_at) end
   granted = math.min(granted, most)
+  alone = math.min(alone, fits(math.max(0, limit - used)))
   return left
 end
 
@@ -101,7 +103,7 @@ micros_left = least_of(bound(tonumber(ARGV[11]), minute_micros, held_micros, by_
 
 if granted < least then
   save()
-  return {-1, tokens_left, micros_left, math.max(0, more_at - now)}
+  return {-1, tokens_left, micros_left, math.max(0, more_at - now), alone >= least and 1 or 0}
 end
 local tokens, micros = prompt + granted, prompt_micros + math.ceil(granted * rate / 1000000)
 held_tokens, held_micros = held_tokens + tokens, held_micros + micros
@@ -111,4 +113,4 @@ redis.call('ZADD', ends, now + lasts, id)
 save()
 if tokens_left >= 0 then tokens_left = tokens_left - tokens end
 if micros_left >= 0 then micros_left = micros_left - micros end
-return {granted, tokens_left, micros_left, math.max(0, more_at - now)}
+return {granted, tokens_left, micros_left, math.max(0, more_at - now), 0}

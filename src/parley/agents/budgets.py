@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import structlog
@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 HOLD_S = 60.0  # what a dead worker's calls held is free again after this
 RENEW_S = HOLD_S / 3  # two renewals may fail
+WAIT_S = 0.05  # between two questions whether other calls of a user gave something back
 MOST_UNBOOKED = 10_000  # what a worker remembers to book; about a megabyte
 
 
@@ -35,6 +36,14 @@ class BudgetExceeded(Exception):
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(self.code)
         self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True)
+class _Line:
+    """The calls of a user that wait for others of the user: one asks at a time, in the order they came."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,14 @@ class Hold:
     def micro_usd_left(self) -> int | None:
         """The same in money."""
         return self._grant.micro_usd_left
+
+    @property
+    def reach_tokens(self) -> int | None:
+        """The longest answer this call can come to while nobody else of the user asks; None without a bound."""
+        left = [] if self.tokens_left is None else [self.tokens_left]
+        if self.micro_usd_left is not None and self._need.micro_usd_per_million:
+            left.append(self.micro_usd_left * MILLION // self._need.micro_usd_per_million)
+        return self.completion_tokens + min(left) if left else None
 
     @property
     def more_in_s(self) -> float:
@@ -104,15 +121,22 @@ class Budgets:
         self._accounts: dict[str, Account] = {}
         self._open: dict[str, str] = {}
         self._unbooked: dict[str, _Bill] = {}
+        self._lines: dict[str, _Line] = {}
+        self._queue_s = settings.queue_s
 
     @asynccontextmanager
     async def hold(self, user_id: UUID, need: Need) -> AsyncIterator[Hold]:
-        """Reserve what a call needs, or the part of it that is left; raise BudgetExceeded when that is too little."""
+        """Reserve what a call needs, or the part of it that is left; raise BudgetExceeded when that is too little.
+
+        What is only held by other calls of the user is waited for: most of them will not use all of it.
+        """
         user, hold_id = str(user_id), new_id().hex
         self._open[hold_id] = user
         hold: Hold | None = None
         try:
             grant = await self._reserve(user, hold_id, need)
+            if grant.is_held:
+                grant = await self._wait(user, hold_id, need, grant)
             if grant.completion_tokens is None:
                 raise BudgetExceeded(grant.more_in_s)
             hold = Hold(self, user, hold_id, need, grant)
@@ -144,10 +168,26 @@ class Budgets:
         """Settlements that wait for Redis."""
         return len(self._unbooked)
 
+    async def _wait(self, user: str, hold: str, need: Need, grant: Grant) -> Grant:
+        line = self._lines.setdefault(user, _Line())
+        line.length += 1
+        try:
+            async with asyncio.timeout(self._queue_s), line.turn:
+                while (grant := await self._reserve(user, hold, need)).is_held:
+                    await self._clock.sleep(WAIT_S)
+        except TimeoutError:
+            # Should Redis have granted it in this moment: what is settled is free again.
+            return replace(grant, completion_tokens=None)
+        finally:
+            line.length -= 1
+            if not line.length:
+                del self._lines[user]
+        return grant
+
     async def _reserve(self, user: str, hold: str, need: Need) -> Grant:
         bounds = self._bounds
         try:
-            granted, tokens_left, micro_usd_left, more_in_ms = await self._run(
+            granted, tokens_left, micro_usd_left, more_in_ms, is_held = await self._run(
                 "reserve",
                 user,
                 hold,
@@ -173,6 +213,7 @@ class Budgets:
             None if tokens_left < 0 else tokens_left,
             None if micro_usd_left < 0 else micro_usd_left,
             more_in_ms / 1000,
+            is_held=bool(is_held),
         )
 
     async def _settle(self, hold: str, bill: _Bill) -> None:

@@ -51,7 +51,8 @@ class ResponseCache:
     ) -> AsyncIterator[AsyncIterator[AnswerItem]]:
         """Replay the answer to this request if there is one, else `ask()` and keep what comes.
 
-        `scope` says among whom answers are shared: an agent and its version, and a user where prompts are personal.
+        `scope` says among whom answers are shared: an agent and its version. No user is needed in it: whatever is
+        personal in a prompt is part of the messages, so only those who would say the same get the same answer.
         """
         name = _name(scope, route, request)
         kept = await self._find(name)

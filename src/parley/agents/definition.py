@@ -50,6 +50,8 @@ class AgentDefinition:
     temperature: float | None = None
     """None leaves it to the provider: several models refuse any other."""
     limits: AgentLimits = field(default_factory=AgentLimits)
+    caches: bool = False
+    """Whether exactly the same request gets the answer it got before."""
     kind: str = ""
     """Empty, or `python:package.module:function`: an async generator that takes the turn and yields our events."""
 

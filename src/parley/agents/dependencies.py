@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from parley.agents.calls import CallService
 from parley.agents.service import AgentService
 
 
@@ -13,4 +14,10 @@ async def _service(connection: HTTPConnection) -> AgentService:
     return service
 
 
+async def _calls(connection: HTTPConnection) -> CallService:
+    service: CallService = connection.state.model_calls
+    return service
+
+
 Service = Annotated[AgentService, Depends(_service)]
+Calls = Annotated[CallService, Depends(_calls)]

@@ -1,4 +1,4 @@
-"""Models without anything around them: one call of the first model, no repeats, no fallback, no shared state.
+"""Models without anything around them: one call of the first model, no repeats, no budget, no shared state.
 
 For commands that run for a moment; the service puts `clients.fallback` in its place.
 """
@@ -28,6 +28,7 @@ class Direct:
         report: Report,
         *,
         user_id: UUID,  # noqa: ARG002  # nobody counts here
+        cache_scope: str | None = None,  # noqa: ARG002  # nothing is kept here
     ) -> AsyncIterator[AsyncIterator[AnswerItem]]:
         """Call the first of `models`."""
         async with aclosing(self._answer(models[0], request, report)) as items:

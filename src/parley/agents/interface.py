@@ -29,6 +29,8 @@ class HistoryMessage:
     role: Author
     content: str
     steps: Sequence["Step"] = ()
+    seq: int = 0
+    """Its position in the conversation, from 1 on; 0 where there is none, and then no summary is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Result:
     is_ok: bool
     content: str
     summary: str = ""
+    is_handoff: bool = False
+    """Whether a person was called in: the reply ends, also when another attempt finds this stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,11 @@ class Turn:
     """Of the reply. With a call's id it is the key under which a tool runs at most once in effect."""
     user: TurnUser
     history: Sequence[HistoryMessage]
+    """Oldest first, the question last. What does not fit the model's budget is summarized here."""
     agent: str | None = None
     """By name; None is the default one."""
     model: str | None = None
     """Overrides what the agent would choose."""
-    summary: str | None = None
-    """Of what is older than `history`."""
     steps: Sequence[Step] = ()
     """Of earlier attempts at this reply; the last one may lack its results."""
 
@@ -176,6 +179,8 @@ class Attempt:
     total_s: float
     cost_usd: float | None
     """None for a model whose price is not known."""
+    is_cached: bool = False
+    """Whether it was answered without asking the model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
-from parley.agents.clients.fallback import AnswerItem, Fallback, ModelRoute, Report
+from parley.agents.cache import ResponseCache
+from parley.agents.clients.fallback import AnswerItem, ModelRoute, Report
 from parley.agents.clients.port import ModelClient, ModelRequest
+from parley.agents.metering import Metered
 
 MAIN = "main"
 
@@ -13,8 +15,9 @@ MAIN = "main"
 class Lineup:
     """Asks models by name: `provider/model` where a provider of that name is set up, else the main one."""
 
-    def __init__(self, fallback: Fallback, clients: Mapping[str, ModelClient]) -> None:
-        self._fallback = fallback
+    def __init__(self, metered: Metered, cache: ResponseCache, clients: Mapping[str, ModelClient]) -> None:
+        self._metered = metered
+        self._cache = cache
         self._clients = clients
 
     def stream(
@@ -23,10 +26,16 @@ class Lineup:
         request: ModelRequest,
         report: Report,
         *,
-        user_id: UUID,  # noqa: ARG002  # budgets are not asked here yet
+        user_id: UUID,
+        cache_scope: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[AnswerItem]]:
-        """Ask the models in order; see clients.fallback."""
-        return self._fallback.stream([self.route(model) for model in models], request, report)
+        """Ask the models in order, see runner.Models; an answer from the cache costs no budget."""
+        routes = [self.route(model) for model in models]
+
+        def ask() -> AbstractAsyncContextManager[AsyncIterator[AnswerItem]]:
+            return self._metered.stream(routes, request, report, user_id)
+
+        return ask() if cache_scope is None else self._cache.stream(cache_scope, routes[0], request, report, ask)
 
     def route(self, model: str) -> ModelRoute:
         """Return where a model of this name is asked."""

@@ -77,12 +77,11 @@ class Loop:
         *,
         steps: Sequence[Step] = (),
         idempotent: Collection[str] = (),
-        handoffs: Collection[str] = (),
     ) -> None:
         self.steps = [step for step in steps if step.results is not None]
         """The finished ones, those of earlier attempts first."""
         self.finish: Finish | None = None
-        self._limits, self._idempotent, self._handoffs = limits, idempotent, handoffs
+        self._limits, self._idempotent = limits, idempotent
         self._open = steps[-1] if steps and steps[-1].results is None else None
         self._shown, self._has_text, self._is_round_new = "", False, True
         self._clear()
@@ -91,7 +90,7 @@ class Loop:
         """Say how to start: where an earlier attempt stopped, if there was one."""
         if self._open is not None:
             return self._run(self._open, is_new=False)
-        if self.steps and self._is_handed_off(self.steps[-1]):
+        if self.steps and _is_handed_off(self.steps[-1]):
             return Answered("handoff")
         return self._ask()
 
@@ -139,7 +138,7 @@ class Loop:
         was_told = any(counts[_key(call)] >= REPEATS for call in step.calls)
         return Answered("step_limit") if is_last or was_told else self._run(step, is_new=True)
 
-    def settle(self, results: Sequence[Result], *, is_handoff: bool = False) -> tuple[Step, Next]:
+    def settle(self, results: Sequence[Result]) -> tuple[Step, Next]:
         """Take the results of the calls that ran; return the finished step and what follows."""
         step, refused = self._running
         by_id = {result.call_id: result for result in (*refused, *results)}
@@ -147,7 +146,7 @@ class Loop:
         self.steps.append(finished)
         self._open = None
         self._clear()
-        return finished, Answered("handoff") if is_handoff else self._ask()
+        return finished, Answered("handoff") if _is_handed_off(finished) else self._ask()
 
     def begin_round(self) -> None:
         """Forget what the round before said."""
@@ -233,10 +232,6 @@ class Loop:
             )
         return None
 
-    def _is_handed_off(self, step: Step) -> bool:
-        ok = {result.call_id for result in step.results or () if result.is_ok}
-        return any(call.name in self._handoffs and call.call_id in ok for call in step.calls)
-
 
 def join_round(shown: str, text: str) -> str:
     """Return the text of a new round as it continues what is shown."""
@@ -269,6 +264,10 @@ def find_problem(arguments: str) -> str | None:
 def error_content(sentence: str) -> str:
     """Return what the model reads where a call has no result, in the form the tools use."""
     return json.dumps({"error": sentence}, ensure_ascii=False)
+
+
+def _is_handed_off(step: Step) -> bool:
+    return any(result.is_handoff for result in step.results or ())
 
 
 def _key(call: Call) -> tuple[str, str]:

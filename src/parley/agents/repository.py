@@ -1,14 +1,14 @@
-"""Every query on agents. Each takes the session of the service's transaction."""
+"""Every query on agents, summaries and the books. Each takes the session of the service's transaction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, select, update
+from sqlalchemy import Row, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from parley.agents.models import Agent, AgentVersion
+from parley.agents.models import Agent, AgentVersion, ConversationSummary, ModelCall
 
 _NEWEST = and_(AgentVersion.agent_id == Agent.id, AgentVersion.version == Agent.version)
 
@@ -52,3 +52,50 @@ async def add_version(
         agent_id=agent_id, version=version, definition=definition, created_by=created_by
     )
     return (await db.execute(query.returning(AgentVersion.version, AgentVersion))).one()
+
+
+async def find_summary(db: AsyncSession, conversation_id: UUID) -> Row[int, str] | None:
+    """Return how far the summary of a conversation reaches, and the summary."""
+    query = select(ConversationSummary.through_seq, ConversationSummary.content)
+    return (await db.execute(query.where(ConversationSummary.conversation_id == conversation_id))).one_or_none()
+
+
+async def store_summary(db: AsyncSession, conversation_id: UUID, through_seq: int, content: str) -> bool:
+    """Store a summary unless there is one that reaches as far; return whether it was stored."""
+    query = insert(ConversationSummary).values(
+        conversation_id=conversation_id, through_seq=through_seq, content=content
+    )
+    query = query.on_conflict_do_update(
+        index_elements=["conversation_id"],
+        set_={"through_seq": query.excluded.through_seq, "content": query.excluded.content, "updated_at": func.now()},
+        where=ConversationSummary.through_seq < query.excluded.through_seq,
+    )
+    return await db.scalar(query.returning(ConversationSummary.through_seq)) is not None
+
+
+async def insert_calls(db: AsyncSession, calls: Sequence[Mapping[str, Any]]) -> None:
+    """Insert calls of models; those that are there are left as they are."""
+    query = insert(ModelCall).on_conflict_do_nothing(index_elements=["id"])
+    await (await db.connection()).execute(query, list(calls))
+
+
+async def list_calls(
+    db: AsyncSession,
+    *,
+    conversation_id: UUID | None,
+    message_id: UUID | None,
+    limit: int,
+    after: UUID | None,
+    before: UUID | None,
+) -> Sequence[ModelCall]:
+    """Return calls of models, newest first: those behind a place, or the last ones before it."""
+    query = select(ModelCall).limit(limit)
+    if conversation_id is not None:
+        query = query.where(ModelCall.conversation_id == conversation_id)
+    if message_id is not None:
+        query = query.where(ModelCall.message_id == message_id)
+    if before is not None:
+        return (await db.scalars(query.where(ModelCall.id > before).order_by(ModelCall.id))).all()[::-1]
+    if after is not None:
+        query = query.where(ModelCall.id < after)
+    return (await db.scalars(query.order_by(ModelCall.id.desc()))).all()

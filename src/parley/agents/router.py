@@ -1,13 +1,14 @@
-"""Agents over HTTP, for admins. Editing never changes a version: it makes the next one."""
+"""Agents over HTTP, for admins: editing never changes a version, it makes the next one. For operators, the books."""
 
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path, Query
 
-from parley.agents.dependencies import Service
+from parley.agents.calls_schemas import CallView
+from parley.agents.dependencies import Calls, Service
 from parley.agents.schemas import AgentCommand, AgentView
-from parley.auth.dependencies import Admin
+from parley.auth.dependencies import Admin, Operator
 from parley.core.limits import General, Lists
 from parley.core.problems import problems
 from parley.core.routing import api_router
@@ -28,6 +29,25 @@ async def list_agents(
 ) -> Page[AgentView]:
     """List agents, oldest first."""
     return await service.list_agents(limit, after, before)
+
+
+# No agent can be named `-`, so this stands in nobody's way.
+@router.get("/-/calls", responses=problems(401, 403))
+async def list_model_calls(
+    _: Lists,
+    _operator: Operator,
+    calls: Calls,
+    *,
+    conversation_id: UUID | None = None,
+    message_id: UUID | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: UUID | None = None,
+    before: UUID | None = None,
+) -> Page[CallView]:
+    """List the calls of models with what they used, newest first; stored about a second after they end."""
+    return await calls.list_calls(
+        conversation_id=conversation_id, message_id=message_id, limit=limit, after=after, before=before
+    )
 
 
 @router.get("/{name}", responses=problems(401, 403, 404))

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from parley.agents.booking import Price, book, no_price
-from parley.agents.callables import AgentError, load_callable, run_callable
+from parley.agents.callables import AgentError, find_callable, run_callable
 from parley.agents.chooser import Choice, Choose, TurnShape, choose_model
 from parley.agents.clients.attempts import AttemptReport
 from parley.agents.clients.fallback import Answering, AnswerItem, Report, Restarting
@@ -22,6 +22,7 @@ from parley.agents.context import Context, build_context
 from parley.agents.counting import count_offers, count_text
 from parley.agents.definition import AgentDefinition
 from parley.agents.failures import AGENT_FAILED, AGENT_UNKNOWN, BUDGET, fail
+from parley.agents.folding import Summary, is_behind
 from parley.agents.interface import (
     Attempt,
     Call,
@@ -41,7 +42,7 @@ from parley.agents.interface import (
     Turn,
 )
 from parley.agents.loop import Answered, AskModel, Loop, Next, RunCalls, error_content
-from parley.agents.prompts.rendering import AgentVariables, as_value, render_prompt
+from parley.agents.prompts.rendering import AgentVariables, PromptError, as_value, check_prompt, render_prompt
 from parley.agents.tools.citations import Citations
 from parley.agents.tools.outcome import Ran
 from parley.agents.tools.registry import Registry
@@ -51,19 +52,37 @@ from parley.core.tasks import Tasks
 log = structlog.get_logger(__name__)
 
 TOOLS_CLOSE_S = 1.0  # what cancelled tools may take to tidy up
-HANDOFFS = frozenset({"handoff_to_human"})  # whose stored result ends a reply that is taken over
 
 
 class Models(Protocol):
     """The models that are set up."""
 
     def stream(
-        self, models: Sequence[str], request: ModelRequest, report: Report, *, user_id: UUID
+        self,
+        models: Sequence[str],
+        request: ModelRequest,
+        report: Report,
+        *,
+        user_id: UUID,
+        cache_scope: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[AnswerItem]]:
         """Ask the models in order, as `clients.fallback` describes; `report` hears of every call, also a cut one.
 
         Whose budget it is, `user_id` tells; one that is used up is a ModelError of that name, with the text so far.
+        With a `cache_scope` the answer may be one that exactly the same request in that scope got before.
         """
+        ...
+
+
+class Older(Protocol):
+    """What is kept of messages that fit no prompt any more."""
+
+    async def find(self, conversation_id: UUID) -> Summary | None:
+        """Return the summary of a conversation; None where there is none, or it is not told in time."""
+        ...
+
+    def fold(self, agent: AgentDefinition, turn: Turn, left_out: int) -> None:
+        """Begin to take the oldest `left_out` messages into the summary; returns at once, and never fails."""
         ...
 
 
@@ -89,10 +108,11 @@ class Runner:
         choose: Choose = choose_model,
         price: Price = no_price,
         record: Record = no_record,
+        older: Older | None = None,
     ) -> None:
         self.models, self.tools, self.clock = models, tools, clock
         self.configured_model, self.choose, self.price, self.record = configured_model, choose, price, record
-        self._find_agent = find_agent
+        self._find_agent, self.older = find_agent, older
 
     @asynccontextmanager
     async def run(self, turn: Turn) -> AsyncIterator[AsyncIterator[Event]]:
@@ -101,21 +121,23 @@ class Runner:
             yield events
 
     async def _events(self, turn: Turn) -> AsyncGenerator[Event, None]:
-        agent = await self._find_agent(turn.agent)
-        if agent is None:
-            yield fail(AGENT_UNKNOWN)
+        try:
+            agent = await self._find_agent(turn.agent)
+            if agent is None:
+                yield fail(AGENT_UNKNOWN)
+                return
+            # A row may have been written by hand, or name what a newer version of the code has not.
+            function = await find_callable(agent.kind) if agent.kind else None
+            check_prompt(agent.prompt)
+        except (AgentError, PromptError):
+            log.exception("agent_not_usable", agent=turn.agent)
+            yield fail(AGENT_FAILED)
             return
-        if not agent.kind:
+        if function is None:
             events = Reply(self, agent, turn).events()
         else:
-            try:
-                function = await asyncio.to_thread(load_callable, agent.kind)
-            except AgentError:
-                log.exception("agent_not_loaded", agent=agent.name)
-                yield fail(AGENT_FAILED)
-                return
             yield Started(agent.name, agent.version, "", agent.kind)
-            events = run_callable(function, turn)
+            events = run_callable(function, turn, deadline_s=agent.limits.reply_deadline_s)
         async with aclosing(events):
             async for event in events:
                 yield event
@@ -132,17 +154,19 @@ class Reply:
             agent.limits,
             steps=turn.steps,
             idempotent={name for name, tool in self._tools.items() if tool.is_idempotent},
-            handoffs=HANDOFFS,
         )
         self._citations = Citations()
         self._attempts: list[Attempt] = []
         self._model = ""
+        self._summary: Summary | None = None
+        self._has_looked = False
+        self._left_out = 0
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield the reply's events, as the interface names them."""
         clock, limits = self._runner.clock, self._agent.limits
         latest = clock.monotonic() + limits.reply_deadline_s
-        choice = self._choose()
+        choice = await self._choose()
         for event in self._start(choice):
             yield event
         step: Next = self._loop.begin()
@@ -163,24 +187,35 @@ class Reply:
                 return
             step = self._loop.decide() if isinstance(step, AskModel) else self._next
         attempts = tuple(self._attempts)
-        if isinstance(step, Answered):
-            yield Finished(step.finish_reason, attempts)
-        elif isinstance(step, AskModel):
-            yield Finished("step_limit", attempts)
-        else:
+        if not isinstance(step, Answered | AskModel):
             yield fail(step.code, is_retryable=True, attempts=attempts)
+            return
+        try:
+            yield Finished(step.finish_reason if isinstance(step, Answered) else "step_limit", attempts)
+        finally:
+            # Here also for a consumer that leaves with the end.
+            self._fold_older()
 
-    def _choose(self) -> Choice:
+    async def _choose(self) -> Choice:
         turn = self._turn
         shape = TurnShape(
             asked_for=turn.model,
             question_tokens=count_text(turn.history[-1].content),
-            context_tokens=self._context(is_last=False).tokens,
+            context_tokens=(await self._context(is_last=False)).tokens,
             has_steps=bool(turn.steps) or any(message.steps for message in turn.history[-2:]),
         )
         return self._runner.choose(self._agent, shape, self._runner.configured_model)
 
-    def _context(self, *, is_last: bool) -> Context:
+    async def _context(self, *, is_last: bool) -> Context:
+        context = self._build_context(is_last=is_last)
+        if context.left_out and self._runner.older is not None and not self._has_looked:
+            self._has_looked = True
+            self._summary = await self._runner.older.find(self._turn.conversation_id)
+            context = self._build_context(is_last=is_last) if self._summary else context
+        self._left_out = max(self._left_out, context.left_out)
+        return context
+
+    def _build_context(self, *, is_last: bool) -> Context:
         agent, turn = self._agent, self._turn
         today = self._runner.clock.now().date()
         user = "a guest" if turn.user.is_guest else "signed in"
@@ -188,7 +223,7 @@ class Reply:
             turn.history,
             instructions=render_prompt(agent.prompt, AgentVariables(agent.name, turn.user.name, today)),
             facts=[*agent.facts, f"The customer is {user}; the name they gave: {as_value(turn.user.name) or 'none'}"],
-            summary=turn.summary,
+            summary=self._summary.content if self._summary else None,
             steps=self._loop.steps,
             budget=agent.limits.context_tokens - count_offers(self._offers),
             is_last=is_last,
@@ -213,7 +248,7 @@ class Reply:
         models = [choice.model, *(model for model in agent.models.fallbacks if model != choice.model)]
         request = ModelRequest(
             model=choice.model,
-            messages=self._context(is_last=is_last).messages,
+            messages=(await self._context(is_last=is_last)).messages,
             tools=self._offers,
             temperature=agent.temperature,
             max_tokens=agent.limits.max_tokens,
@@ -224,7 +259,14 @@ class Reply:
         def report(attempt: AttemptReport) -> None:
             self._book(attempt, request)
 
-        async with self._runner.models.stream(models, request, report, user_id=self._turn.user.id) as items:
+        stream = self._runner.models.stream(
+            models,
+            request,
+            report,
+            user_id=self._turn.user.id,
+            cache_scope=f"{agent.name}/{agent.version}" if agent.caches else None,
+        )
+        async with stream as items:
             async for item in items:
                 if isinstance(item, Restarting):
                     loop.start_over()
@@ -253,17 +295,16 @@ class Reply:
         for result in run.refused:
             for event in self._finished(run.step, result):
                 yield event
-        results, is_handoff = [], False
+        results = []
         async with aclosing(self._run_all(run.calls)) as outcomes:
             async for ran in outcomes:
                 result, sources = self._citations.result(ran)
                 results.append(result)
-                is_handoff = is_handoff or ran.is_handoff
                 for event in self._finished(run.step, result):
                     yield event
                 if sources:
                     yield SourcesFound(sources)
-        step, self._next = self._loop.settle(results, is_handoff=is_handoff)
+        step, self._next = self._loop.settle(results)
         yield StepFinished(step)
 
     async def _run_all(self, calls: Sequence[Call]) -> AsyncGenerator[Ran, None]:
@@ -295,6 +336,11 @@ class Reply:
     def _finished(self, step: Step, result: Result) -> Iterator[Event]:
         if any(call.call_id == result.call_id and call.name in self._tools for call in step.calls):
             yield ToolFinished(result.call_id, result.is_ok, result.summary)
+
+    def _fold_older(self) -> None:
+        older, turn = self._runner.older, self._turn
+        if older is not None and is_behind(self._summary, turn.history, self._left_out):
+            older.fold(self._agent, turn, self._left_out)
 
     def _book(self, report: AttemptReport, request: ModelRequest) -> None:
         attempt = book(report, request, self._runner.price)

@@ -50,6 +50,7 @@ class AgentCommand(Command):
     facts: Annotated[list[Annotated[Text, Field(max_length=2000)]], Field(max_length=32, default_factory=list)]
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     limits: LimitsCommand = LimitsCommand()
+    caches: bool = False
     kind: Annotated[str, Field(max_length=200), AfterValidator(_python_or_empty)] = ""
 
 
@@ -74,6 +75,7 @@ def to_definition(name: str, version: int, command: AgentCommand) -> AgentDefini
         facts=tuple(command.facts),
         temperature=command.temperature,
         limits=AgentLimits(**command.limits.model_dump()),
+        caches=command.caches,
         kind=command.kind,
     )
 
@@ -88,5 +90,6 @@ def to_command(definition: AgentDefinition) -> AgentCommand:
         facts=list(definition.facts),
         temperature=definition.temperature,
         limits=LimitsCommand(**{name: getattr(limits, name) for name in LimitsCommand.model_fields}),
+        caches=definition.caches,
         kind=definition.kind,
     )

@@ -3,15 +3,21 @@
 from collections.abc import Collection
 from uuid import UUID
 
+import structlog
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from parley.agents import repository
+from parley.agents.callables import AgentError, find_callable
 from parley.agents.definition import DEFAULT_NAME, AgentDefinition
 from parley.agents.models import Agent, AgentVersion
+from parley.agents.prompts.rendering import PromptError, check_prompt
 from parley.agents.schemas import AgentCommand, AgentView, to_command, to_definition
 from parley.core.database import Database
 from parley.core.errors import NotFound, Unprocessable
 from parley.core.schemas import Page
+
+log = structlog.get_logger(__name__)
 
 
 class AgentService:
@@ -49,9 +55,7 @@ class AgentService:
 
     async def write_agent(self, name: str, command: AgentCommand, author: UUID) -> AgentView:
         """Make the next version of an agent, which is made where there is none of that name."""
-        unknown = sorted(set(command.tools) - set(self._tools))
-        if unknown:
-            raise Unprocessable(f"There are only these tools: {', '.join(sorted(self._tools))}.", param="tools")
+        await self._check(command)
         async with self._database.transaction() as db:
             await self._seed(db)
             agent_id = await repository.insert_agent(db, name) or await repository.find_agent_id(db, name)
@@ -64,14 +68,34 @@ class AgentService:
         return _view(*found)
 
     async def find_definition(self, name: str | None) -> AgentDefinition | None:
-        """Return what the runner works with; without a name, the default agent."""
+        """Return what the runner works with; without a name, the default agent. Raise AgentError for a broken row."""
         async with self._database.transaction() as db:
             await self._seed(db)
             found = await repository.find_agent(db, name or DEFAULT_NAME)
         if found is None:
             return None
         agent, version = found
-        return to_definition(agent.name, version.version, AgentCommand.model_validate(version.definition))
+        try:
+            command = AgentCommand.model_validate(version.definition)
+        except ValidationError as error:
+            raise AgentError("is stored in a form that is not understood") from error
+        return to_definition(agent.name, version.version, command)
+
+    async def _check(self, command: AgentCommand) -> None:
+        """Refuse what would fail every reply."""
+        if set(command.tools) - set(self._tools):
+            raise Unprocessable(f"There are only these tools: {', '.join(sorted(self._tools))}.", param="tools")
+        try:
+            check_prompt(command.prompt)
+        except PromptError as error:
+            raise Unprocessable(f"The prompt cannot be filled: {error}.", param="prompt") from None
+        if not command.kind:
+            return
+        try:
+            await find_callable(command.kind)
+        except AgentError as error:
+            log.warning("agent_not_loaded", exc_info=True)  # the reason is the operator's to know
+            raise Unprocessable(f"The kind {error}.", param="kind") from None
 
     async def _seed(self, db: AsyncSession) -> None:
         """Insert the default agent where nobody has: its row, not the code, is what admins edit from then on."""

@@ -99,6 +99,12 @@ class AgentsSettings(Slice):
     budget_usd_per_day: PositiveFloat | None = Field(
         10.0, description="Dollars of a user per day (UTC). Empty: any sum."
     )
+    # Summaries of what conversations have grown too long to show whole.
+    summary_find_s: PositiveFloat = Field(
+        0.25, description="Seconds a reply waits for the stored summary of its conversation, then goes on without."
+    )
+    summary_s: PositiveFloat = Field(60.0, description="Seconds the model may take to write a summary.")
+    summaries: PositiveInt = Field(4, description="Summaries a worker makes at a time.")
     prices_file: Path | None = Field(
         default=None, description="TOML file of prices that beat the built-in ones: [model] with input, output, cached."
     )

@@ -119,7 +119,7 @@ def configure_logging(*, level: str, pretty: bool, stream: TextIO | None = None)
     root.handlers[:] = [_StandardLogs()]
     root.setLevel(level.upper())
     # They say at length what our own lines say in one; what goes wrong still comes through.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "httpx"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "httpx", "httpx2"):
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True

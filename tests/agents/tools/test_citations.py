@@ -36,6 +36,13 @@ def test_nothing_found_is_an_empty_list_and_no_source_is_no_list() -> None:
     assert Citations().result(Ran("c", is_ok=False, content="x")) == (Result("c", is_ok=False, content="x"), [])
 
 
+@pytest.mark.parametrize("sources", [None, [Passage("a", "A", "About a.")]])
+def test_a_handoff_is_stored_with_the_result(sources: list[Passage] | None) -> None:
+    ran = Ran("c", is_ok=True, content="", sources=sources, is_handoff=True)
+
+    assert Citations().result(ran)[0].is_handoff
+
+
 def test_stored_results_give_their_sources_back() -> None:
     before, after = Citations(), Citations()
     result, new = before.result(ran("a", "b"))

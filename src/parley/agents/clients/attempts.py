@@ -25,6 +25,8 @@ class AttemptReport:
     status: int | None = None
     detail: str = ""
     """What the provider said, for the log only."""
+    pieces: int = 0
+    """In how many the characters came: hardly a provider sends less than a token a piece."""
 
 
 class Call:
@@ -41,6 +43,7 @@ class Call:
         self._first: Sequence[ModelEvent] | None = None
         self._finish: Finish | None = None
         self._characters = 0
+        self._pieces = 0
 
     async def begin(self, batches: AsyncIterator[Sequence[ModelEvent]]) -> None:
         """Wait for the first token."""
@@ -71,11 +74,13 @@ class Call:
             characters=self._characters,
             status=error.status if error else None,
             detail=error.detail if error else "",
+            pieces=self._pieces,
         )
 
     async def _read(self) -> Sequence[ModelEvent]:
         async for batch in self._batches:
             for event in batch:
+                self._pieces += not isinstance(event, Finish)
                 if isinstance(event, TextDelta):
                     self._characters += len(event.text)
                 elif isinstance(event, ToolCallDelta):

@@ -6,11 +6,12 @@ from datetime import date
 from importlib import resources
 
 _PLACE = re.compile(r"\{\{\s*(\w*)\s*\}\}")
+_BROKEN = re.compile(r"\{\{(?!\s*\w*\s*\}\})")
 VALUE_CHARACTERS = 80  # a value is a name or a date, never a place for instructions
 
 
 class PromptError(ValueError):
-    """A prompt names what it is not given; the message is for the person who wrote it."""
+    """A prompt names what it is not given; the message is for the person who wrote it, and repeats nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,14 @@ def read_prompt(name: str) -> str:
 
 
 def check_prompt(template: str, variables: type[AgentVariables] = AgentVariables) -> None:
-    """Raise PromptError where a prompt names an unknown variable: call it when a prompt is stored."""
+    """Raise PromptError where a prompt names an unknown variable, or none it can name: call it where one is stored."""
     known = {field.name for field in fields(variables)}
-    for name in _PLACE.findall(template):
-        if name not in known:
-            raise PromptError(f"unknown variable {{{{{name}}}}}; there are {', '.join(sorted(known))}")
+    there_are = f"there are {', '.join(f'{{{{{name}}}}}' for name in sorted(known))}"
+    if broken := _BROKEN.search(template):
+        raise PromptError(f"no variable after the braces at character {broken.start() + 1}; {there_are}")
+    for place in _PLACE.finditer(template):
+        if place[1] not in known:
+            raise PromptError(f"unknown variable at character {place.start() + 1}; {there_are}")
 
 
 def render_prompt(template: str, variables: AgentVariables) -> str:

@@ -19,7 +19,7 @@ class Citations:
     def result(self, ran: Ran) -> tuple[Result, Sequence[Source]]:
         """Return what the model reads, and the sources that were not known before."""
         if ran.sources is None:
-            return Result(ran.call_id, ran.is_ok, ran.content, ran.summary), []
+            return Result(ran.call_id, ran.is_ok, ran.content, ran.summary, ran.is_handoff), []
         rows, new = [], []
         for passage in ran.sources:
             number, is_new = self._number(passage.id)
@@ -35,7 +35,7 @@ class Citations:
             if is_new:
                 new.append(Source(number, passage.id, passage.title, passage.url, _excerpt(passage.text)))
         content = orjson.dumps({"results": rows}).decode()
-        return Result(ran.call_id, ran.is_ok, content, ran.summary), new
+        return Result(ran.call_id, ran.is_ok, content, ran.summary, ran.is_handoff), new
 
     def recall(self, result: Result) -> Sequence[Source]:
         """Return the sources of a stored result that were not known before; a result without any has none."""
