@@ -14,6 +14,7 @@ from parley.container import Parts, open_container
 from parley.core import router as core_router
 from parley.core.cors import Cors
 from parley.core.docs import docs_router
+from parley.core.drain import Drain
 from parley.core.error_handlers import ErrorBorder, register_error_handlers
 from parley.core.health import Readiness
 from parley.core.middleware import BodyLimit, RequestContext
@@ -33,10 +34,11 @@ EXPOSED_HEADERS = ["X-Request-ID", "Retry-After", "RateLimit-Limit", "RateLimit-
 def create_app(settings: Settings) -> FastAPI:
     """Build the application for these settings; nothing is opened before its lifespan starts."""
     readiness = Readiness("starting")
+    drain = Drain(readiness)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Parts]:
-        async with open_container(settings, readiness) as parts:
+        async with open_container(settings, readiness, drain) as parts:
             yield parts
 
     server, origins = settings.server, Origins(settings.server)
@@ -67,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
             Middleware(BodyLimit, max_bytes=server.body_limit_bytes, within_s=server.body_timeout_s),
         ],
     )
-    app.state.readiness = readiness
+    app.state.readiness, app.state.drain = readiness, drain
     register_error_handlers(app)
     app.include_router(core_router.router)
     app.include_router(auth_router.router)

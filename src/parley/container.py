@@ -25,6 +25,7 @@ from parley.auth.tickets import Tickets
 from parley.auth.tokens import TokenCodec
 from parley.core.clock import SystemClock
 from parley.core.database import Database
+from parley.core.drain import Drain
 from parley.core.errors import DatabaseUnavailable
 from parley.core.fanout.broker import Broker
 from parley.core.health import Finding, Health, Readiness
@@ -50,6 +51,7 @@ class Parts(TypedDict):
 
     settings: Settings
     readiness: Readiness
+    drain: Drain
     health: Health
     ops: Ops
     database: Database
@@ -65,7 +67,7 @@ class Parts(TypedDict):
 
 
 @asynccontextmanager
-async def open_container(settings: Settings, readiness: Readiness) -> AsyncIterator[Parts]:
+async def open_container(settings: Settings, readiness: Readiness, drain: Drain) -> AsyncIterator[Parts]:
     """Yield the parts of this worker."""
     async with AsyncExitStack() as stack:
         clock, origins = SystemClock(), Origins(settings.server)
@@ -115,6 +117,7 @@ async def open_container(settings: Settings, readiness: Readiness) -> AsyncItera
         yield Parts(
             settings=settings,
             readiness=readiness,
+            drain=drain,
             health=health,
             ops=Ops(settings.server),
             database=database,

@@ -62,7 +62,7 @@ def test_from_nothing_to_ready_and_from_there_to_nothing(serve: Serve) -> None:
     assert (second.data / "secret").read_text() == secret
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_leave_no_process_and_no_error(serve: Serve, number: signal.Signals) -> None:
     serving = serve()
     serving.wait_ready()

@@ -27,6 +27,7 @@ from parley.core.embedded.folder import find_data_folder
 from parley.core.embedded.listeners import Listeners, ListenOptions, open_listeners
 from parley.core.embedded.lock import read_holder
 from parley.core.embedded.postgres import MAX_CONNECTIONS
+from parley.core.embedded.rolling import Rolling
 from parley.core.embedded.sources import source_changes
 from parley.core.embedded.supervisor import Supervisor
 from parley.core.embedded.worker import Worker
@@ -86,7 +87,8 @@ class Service:
         default = EMBEDDED_WORKERS if self._is_embedded else 1
         self._worker_count = settings.server.workers or default
         self._folder = find_data_folder(settings.server.data_dir)
-        self._stop = asyncio.Event()
+        self._stop, self._renew = asyncio.Event(), asyncio.Event()
+        self._has_terminal = _has_terminal()
         self._demo: socket.socket | None = None
 
     @property
@@ -116,8 +118,10 @@ class Service:
         demo = [supervisor.start(self._demo_model(self._demo))] if self._demo else []
         engines: list[Child] = []
         helpers = [asyncio.create_task(self._announce(workers, engines, listeners, placed), name="banner")]
+        rolling = Rolling(workers, self._renew, say, self._settings.server.replace_timeout_s)
+        helpers.append(asyncio.create_task(rolling.run(), name="replacing of workers"))
         if self._reload:
-            helpers.append(asyncio.create_task(self._replace_on_change(workers), name="reload"))
+            helpers.append(asyncio.create_task(self._replace_on_change(), name="reload"))
         try:
             if placed:
                 starting = asyncio.create_task(placed.start(supervisor, engines), name="start of the engines")
@@ -194,13 +198,20 @@ class Service:
         return environ
 
     def _listen_to_signals(self, supervisor: Supervisor) -> None:
+        def renew() -> None:
+            if self._has_terminal and not _has_terminal():
+                self._stop.set()  # its window was closed
+            else:
+                self._renew.set()
+
         def stop(number: signal.Signals) -> None:
             if self._stop.is_set() and number == signal.SIGINT:
                 supervisor.hurry()
             self._stop.set()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signal.SIGHUP, renew)
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
 
     async def _unless_stopped(self, starting: asyncio.Task[None]) -> None:
@@ -245,10 +256,14 @@ class Service:
             if not started.missing:
                 return
 
-    async def _replace_on_change(self, workers: Sequence[Child]) -> None:
+    async def _replace_on_change(self) -> None:
         async for changed in source_changes(Path(parley.__file__).parent):
             say(f"{changed.name} changed; replacing the workers")
-            await asyncio.gather(*(worker.replace() for worker in workers))
+            self._renew.set()
+
+
+def _has_terminal() -> bool:
+    return any(os.isatty(number) for number in range(3))
 
 
 async def _all_ready(workers: Sequence[Child], engines: Sequence[Child], count: int) -> None:

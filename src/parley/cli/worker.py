@@ -6,25 +6,30 @@ Everything it needs is in the environment; it imports no terminal libraries.
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import uvicorn
-
 from parley.app import create_app
 from parley.core.embedded.folder import find_data_folder, make_data_folder
 from parley.core.embedded.listeners import BACKLOG
 from parley.core.garbage import settle_garbage
 from parley.core.health import Readiness
+from parley.core.http_protocol import HttpProtocol
 from parley.core.logging import configure_logging
+from parley.core.server import Server
+from parley.core.serving import Bounds, ServingConfig
+from parley.core.websocket_protocol import WebSocketProtocol
 from parley.settings import Settings, load, with_secret
 
-LISTENING, READY = b"listening\n", b"ready\n"
+LISTENING, READY, DRAINING = b"listening\n", b"ready\n", b"draining\n"
 POLL_S = 0.01
 WS_MAX_BYTES = 65_536  # the bound of a frame, DESIGN 4.5
+HEARTBEAT_S = 25.0
+SILENT_S = 2 * HEARTBEAT_S  # after an unanswered ping: three heartbeats without a frame in all
 
 
 def main() -> None:
@@ -32,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="parley.cli.worker", description=__doc__)
     parser.add_argument("--fd", type=int, action="append", required=True, help="listening socket; may be repeated")
     parser.add_argument("--status-fd", type=int, required=True, help="pipe that learns how far the start is")
+    parser.add_argument("--successor", action="store_true", help="take connections only when ready")
     arguments = parser.parse_args()
     os.set_inheritable(arguments.status_fd, False)  # noqa: FBT003  # the standard library's way
     settings = load(env_file=Path(".env"))
@@ -40,23 +46,28 @@ def main() -> None:
         make_data_folder(folder)
         settings = with_secret(settings, folder.secret)
     sockets = [socket.socket(fileno=number) for number in arguments.fd]
-    run(settings, sockets, arguments.status_fd)
+    run(settings, sockets, arguments.status_fd, is_successor=arguments.successor)
 
 
-def run(settings: Settings, sockets: Sequence[socket.socket], status: int) -> None:
+def run(settings: Settings, sockets: Sequence[socket.socket], status: int, *, is_successor: bool) -> None:
     """Run uvicorn on these sockets and report progress on the status pipe."""
     server_settings = settings.server
     is_terminal = sys.stdout.isatty() and not server_settings.is_production
     pretty = server_settings.log_format == "pretty" or (server_settings.log_format == "auto" and is_terminal)
     configure_logging(level="debug" if server_settings.debug else server_settings.log_level, pretty=pretty)
     app = create_app(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(
+    server = Server(
+        ServingConfig(
             app,
+            drain=app.state.drain,
+            bounds=Bounds(head_timeout_s=server_settings.head_timeout_s),
+            graceful_s=server_settings.graceful_s,
             loop="uvloop",
-            http="httptools",
-            ws="websockets-sansio",
+            http=HttpProtocol,
+            ws=WebSocketProtocol,
             ws_max_size=WS_MAX_BYTES,
+            ws_ping_interval=HEARTBEAT_S,
+            ws_ping_timeout=SILENT_S,
             ws_per_message_deflate=False,  # 15 KB of it can become 15 MB
             log_config=None,
             access_log=False,
@@ -65,14 +76,15 @@ def run(settings: Settings, sockets: Sequence[socket.socket], status: int) -> No
             reset_contextvars=True,
             backlog=BACKLOG,
             timeout_keep_alive=settings.server.keep_alive_s,
-            timeout_graceful_shutdown=max(1, int(settings.server.graceful_s)),
-        )
+        ),
+        when_ready=app.state.readiness if is_successor else None,
     )
+    server.on_drain = functools.partial(_tell, status, DRAINING)
     with asyncio.Runner(debug=settings.server.debug, loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, list(sockets), app.state.readiness, status))
 
 
-async def _serve(server: uvicorn.Server, sockets: list[socket.socket], readiness: Readiness, status: int) -> None:
+async def _serve(server: Server, sockets: list[socket.socket], readiness: Readiness, status: int) -> None:
     reporter = asyncio.create_task(_report(server, readiness, status), name="report of readiness")
     try:
         await server.serve(sockets=sockets)
@@ -81,14 +93,18 @@ async def _serve(server: uvicorn.Server, sockets: list[socket.socket], readiness
         await asyncio.gather(reporter, return_exceptions=True)
 
 
-async def _report(server: uvicorn.Server, readiness: Readiness, status: int) -> None:
+async def _report(server: Server, readiness: Readiness, status: int) -> None:
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(POLL_S)
     settle_garbage()
-    with contextlib.suppress(OSError):
-        os.write(status, LISTENING)
-        await readiness.wait()
-        os.write(status, READY)
+    _tell(status, LISTENING)
+    await readiness.wait()
+    _tell(status, READY)
+
+
+def _tell(status: int, line: bytes) -> None:
+    with contextlib.suppress(OSError):  # a parent that died reads nothing
+        os.write(status, line)
 
 
 if __name__ == "__main__":

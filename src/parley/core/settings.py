@@ -120,6 +120,10 @@ class ServerSettings(Slice):
     graceful_s: PositiveFloat = Field(
         20.0, description="Seconds a worker may take to finish what it does when stopped."
     )
+    replace_timeout_s: PositiveFloat = Field(
+        30.0, description="Seconds a new worker may take to get ready on SIGHUP; else the old one stays."
+    )
+    head_timeout_s: PositiveFloat = Field(10.0, description="Seconds the head of a request may take to arrive.")
     keep_alive_s: PositiveInt = Field(65, le=75, description="Seconds an idle HTTP connection is kept.")
     tcp_user_timeout_ms: PositiveInt = Field(
         30_000, description="Milliseconds until a peer that acknowledges nothing is dropped (Linux)."

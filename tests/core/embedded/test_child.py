@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -132,11 +132,116 @@ async def test_stopping_during_a_pause_or_a_start_leaves_nothing() -> None:
 async def test_a_replaced_program_is_a_new_one_without_a_word() -> None:
     async with supervised(Script(FOREVER)) as (_, [child], said):
         first = await ready(child)
-        await child.replace()
+        assert await child.replace(5)
         while child.pid in {first, None}:
             await asyncio.sleep(0.01)
         assert (await ready(child), said) != (first, ["anything"])
         assert said == []
+
+
+async def test_the_old_one_runs_until_the_new_one_is_ready() -> None:
+    async with supervised(Script(FOREVER)) as (_, [child], _said):
+        first = await ready(child)
+        replacing = asyncio.create_task(child.replace(5))
+        await asyncio.sleep(0.15)
+        assert (child.pid, child.starts, child.ready.is_set()) == (first, 2, True)
+        assert await replacing
+        assert child.pid != first
+        assert child.ready.is_set()
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+
+
+class Faulty(Script):
+    """A program whose successors are not what it is."""
+
+    def __init__(self, code: str, wait_s: float = 0.3) -> None:
+        super().__init__(FOREVER)
+        self.successors = Script(code)
+        self.wait_s = wait_s
+        self.started = 0
+
+    def successor_command(self) -> Command:
+        self.started += 1
+        return self.successors.command()
+
+    async def wait_ready(self) -> None:
+        await asyncio.sleep(self.wait_s if self.started else 0.3)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "words"),
+    [
+        pytest.param(Faulty("raise SystemExit(7)"), ["script: its successor ended (exit code 7)"], id="dies"),
+        pytest.param(Faulty(FOREVER, wait_s=60), [], id="never gets ready"),
+    ],
+)
+async def test_a_successor_that_does_not_get_ready_is_ended_and_the_old_one_stays(
+    faulty: Faulty, words: list[str]
+) -> None:
+    async with supervised(faulty) as (_, [child], said):
+        first = await ready(child)
+        assert not await child.replace(1)
+        assert (child.pid, child.ready.is_set(), said) == (first, True, words)
+        assert faulty.started == 1
+
+
+async def test_when_the_old_one_dies_meanwhile_its_successor_takes_its_place_at_once() -> None:
+    async with supervised(Faulty(FOREVER, wait_s=1.0)) as (_, [child], said):
+        first = await ready(child)
+        replacing = asyncio.create_task(child.replace(5))
+        await asyncio.sleep(0.2)
+        os.kill(first, signal.SIGKILL)
+        await asyncio.sleep(0.2)
+        assert child.pid not in {first, None}
+        assert not child.ready.is_set()
+        assert await replacing
+        assert (child.starts, said) == (2, [])
+
+
+async def test_stopping_during_a_replacement_ends_both() -> None:
+    for delay_s in (0.0, 0.01, 0.05, 0.2):
+        async with supervised(Faulty(FOREVER, wait_s=60)) as (supervisor, [child], _said):
+            first = await ready(child)
+            replacing = asyncio.create_task(child.replace(30))
+            await asyncio.sleep(delay_s)
+            replacing.cancel()
+            await asyncio.gather(replacing, return_exceptions=True)
+            await asyncio.wait_for(supervisor.stop([child]), 5)
+            with pytest.raises(ProcessLookupError):
+                os.kill(first, 0)
+
+
+class Leaver(Script):
+    """A program that says it takes no more work, and goes on for long."""
+
+    def __init__(self) -> None:
+        super().__init__(STUBBORN, steps=((signal.SIGTERM, 1.0), (signal.SIGKILL, 2.0)))
+        self.leave = asyncio.Event()
+
+    async def wait_ready(self) -> Awaitable[None]:  # type: ignore[override]  # it tells more
+        await super().wait_ready()
+        leave, self.leave = self.leave, asyncio.Event()
+        return self._leaving(leave)
+
+    async def _leaving(self, leave: asyncio.Event) -> None:
+        await leave.wait()
+
+
+async def test_one_that_takes_no_more_work_has_a_successor_before_it_ends() -> None:
+    program = Leaver()
+    leave = program.leave
+    async with supervised(program) as (_, [child], said):
+        first = await ready(child)
+        leave.set()
+        while child.pid == first:
+            await asyncio.sleep(0.01)
+        assert await ready(child) != first
+        os.kill(first, 0)  # still there
+        assert said == ["script takes no more work; starting another"]
+        await asyncio.sleep(1.5)
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
 
 
 async def test_a_killed_guard_is_replaced_and_knows_all_children() -> None:

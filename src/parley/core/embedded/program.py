@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from parley.core.embedded.account import Account
 
@@ -55,8 +55,20 @@ class Program(Protocol):
         """Say how to start it now."""
         ...
 
-    async def wait_ready(self) -> None:
-        """Return once the program that was just started serves; cancelled when it ends before."""
+    async def wait_ready(self) -> Awaitable[None] | None:
+        """Return once the program that was just started serves; cancelled when it ends before.
+
+        What it returns, if anything, is done when the program takes no more work and only finishes what it has.
+        """
+        ...
+
+
+@runtime_checkable
+class Successive(Program, Protocol):
+    """A program of which a second may run beside the first, and take over from it."""
+
+    def successor_command(self) -> Command:
+        """Say how to start one beside the one that runs."""
         ...
 
 

@@ -4,12 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from socket import socket
 
 from parley.core.embedded.program import Command, StopSteps
 
-READY = b"ready"
+READY, DRAINING = b"ready", b"draining"
 # The collector waits until everything is imported (the module turns it on again): a tenth of the start is its doing.
 START = "import gc, runpy, sys; gc.disable(); del sys.argv[0]; runpy.run_module(sys.argv[0], run_name='__main__')"
 AFTER_GRACE_S = 5.0  # closing pools and writing the last rows, once the requests are done
@@ -50,19 +51,36 @@ class Worker:
             handed_over=[writer],
         )
 
-    async def wait_ready(self) -> None:
+    def successor_command(self) -> Command:
+        command = self.command()
+        return replace(command, argv=[*command.argv, "--successor"])
+
+    async def wait_ready(self) -> Awaitable[None] | None:
         descriptor, self._status = self._status, None
         if descriptor is None:
-            return
+            return None
         reader = asyncio.StreamReader()
         pipe = os.fdopen(descriptor, "rb", buffering=0)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
         try:
-            async for line in reader:
-                if line.strip() == READY:
-                    return
-            await asyncio.Event().wait()  # it ended before it was ready: whoever watches it cancels this
-        finally:
+            await _line(reader, READY)
+        except BaseException:
             transport.close()
+            raise
+        return _leaving(reader, transport)
+
+
+async def _leaving(reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
+    try:
+        await _line(reader, DRAINING)
+    finally:
+        transport.close()
+
+
+async def _line(reader: asyncio.StreamReader, wanted: bytes) -> None:
+    async for line in reader:
+        if line.strip() == wanted:
+            return
+    await asyncio.Event().wait()  # it ended without a word: whoever watches it cancels this

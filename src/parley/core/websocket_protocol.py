@@ -1,0 +1,141 @@
+"""uvicorn's WebSocket protocol with a budget for frames, and an end for peers that are gone or do not read."""
+
+import asyncio
+import time
+from asyncio import BaseTransport, TimerHandle
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.exceptions import ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from parley.core.serving import WRITE_BUFFER_BYTES, Bounds, ServingConfig
+
+POLICY_VIOLATION, SILENT, OVER_A_LIMIT = 1008, 4408, 4429  # close codes, DESIGN 4.3
+ABORT_S = 3.0  # whoever does not read its last words in this time is cut off
+
+
+class Allowance:
+    """So many a second, told apart by looking at the clock only when they are spent."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = self._left = per_s
+        self._since = time.monotonic()
+
+    def take(self) -> bool:
+        """Return whether there was one left."""
+        self._left -= 1
+        if self._left < 0:
+            now = time.monotonic()
+            if now - self._since < 1.0:
+                return False
+            self._since, self._left = now, self._per_s - 1
+        return True
+
+
+class BoundedServerProtocol(ServerProtocol):
+    """Stops reading in the middle of a flood, before the frames that follow are parsed. Takes no compression."""
+
+    def __init__(self, bounds: Bounds, max_bytes: int | None, logger: Any) -> None:
+        super().__init__(max_size=max_bytes, logger=logger)
+        self._frames, self._controls = Allowance(bounds.frames_per_s), Allowance(bounds.control_frames_per_s)
+        self._per_message = bounds.frames_per_message
+        self._fragments = 0
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Count, then do as always."""
+        if not self._frames.take():
+            self._give_up(OVER_A_LIMIT, "too many frames")
+        if frame.opcode is Opcode.CONT:
+            self._fragments += 1
+            if self._fragments >= self._per_message:
+                self._give_up(POLICY_VIOLATION, "too many fragments")
+        elif frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
+            self._fragments = 0
+        elif not self._controls.take():
+            self._give_up(OVER_A_LIMIT, "too many control frames")
+        super().recv_frame(frame)
+
+    def _give_up(self, code: int, reason: str) -> None:
+        self.writes.clear()  # pongs that nobody waits for
+        self.events.clear()
+        self.fail(code, reason)
+        raise ProtocolError(reason)  # ends the parser
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket. Applications find `abort` and `buffered` in `scope["extensions"]["parley"]`."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        bounds = config.bounds if isinstance(config, ServingConfig) else Bounds()
+        self.conn = BoundedServerProtocol(bounds, config.ws_max_size, self.logger)
+        self._abort_timer: TimerHandle | None = None
+        self._heard_at = 0.0
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self.loop.time()
+        super().data_received(data)
+        if not self.handshake_initiated:  # a head that the library refuses is answered by nobody else
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:  # noqa: PLR2004  # switching protocols
+            transport = self.transport
+            extensions = cast("dict[str, Any]", self.scope["extensions"])
+            extensions["parley"] = {"abort": transport.abort, "buffered": transport.get_write_buffer_size}
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # frames before we accepted, and bad ones
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006, "reason": None})
+            self.transport.abort()
+            return
+        super().handle_parser_exception()
+        self._abort_later()
+
+    def keepalive_timeout(self) -> None:
+        """Close on silence only: whoever sends frames is there, also without pongs."""
+        self.pong_timer = None
+        self.pending_ping_payload = None
+        if self.close_sent or self.transport.is_closing():
+            return
+        if self._heard_at > self.ping_sent_at:
+            self.schedule_ping()
+            return
+        self.conn.fail(SILENT, "silent too long")
+        self.handle_parser_exception()
+
+    def shutdown(self) -> None:
+        """Say goodbye once, and wait for nobody who does not listen."""
+        self.stop_keepalive()
+        if self.handshake_complete and self.conn.state is not State.OPEN:
+            self.close_sent = True  # in the middle of a goodbye: uvicorn would trip over a second one
+        if not self.transport.is_closing():
+            super().shutdown()
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        if self._abort_timer is None:
+            self._abort_timer = self.loop.call_later(ABORT_S, self.transport.abort)

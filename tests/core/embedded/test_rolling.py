@@ -1,0 +1,54 @@
+"""Passes over children: one after the other, and no further than the first that cannot be replaced."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from parley.core.embedded.rolling import Rolling
+
+
+class Slot:
+    """A child that takes a moment to be replaced."""
+
+    def __init__(self, name: str, seen: list[str], *, can: bool = True) -> None:
+        self.program = SimpleNamespace(name=name)
+        self._seen = seen
+        self._can = can
+
+    async def replace(self, within_s: float) -> bool:
+        self._seen.append(f"{self.program.name} begins")
+        await asyncio.sleep(0.05)
+        self._seen.append(f"{self.program.name} ends")
+        return self._can
+
+
+async def passes(children: list[Any], *asked_after_s: float) -> list[str]:
+    said: list[str] = []
+    asked = asyncio.Event()
+    running = asyncio.create_task(Rolling(children, asked, said.append, 30).run())
+    for delay_s in asked_after_s:
+        await asyncio.sleep(delay_s)
+        asked.set()
+    await asyncio.sleep(0.5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return said
+
+
+async def test_one_after_the_other() -> None:
+    seen: list[str] = []
+    said = await passes([Slot("a", seen), Slot("b", seen)], 0)
+    assert seen == ["a begins", "a ends", "b begins", "b ends"]
+    assert said == ["a replaced", "b replaced"]
+
+
+async def test_whoever_asks_during_a_pass_gets_one_more() -> None:
+    seen: list[str] = []
+    assert await passes([Slot("a", seen)], 0, 0.01, 0.01, 0.01) == ["a replaced"] * 2
+
+
+async def test_the_first_that_cannot_be_replaced_ends_the_pass() -> None:
+    seen: list[str] = []
+    said = await passes([Slot("a", seen, can=False), Slot("b", seen)], 0)
+    assert seen == ["a begins", "a ends"]
+    assert said == ["a stays: no successor was ready within 30 s"]
