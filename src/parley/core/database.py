@@ -4,9 +4,10 @@ A session lives inside one service call. Nothing here retries: a caller's `clien
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -22,6 +23,9 @@ from parley.core.settings import DatabaseSettings
 # PostgreSQL's own words for "not now": cannot connect, out of resources, operator intervened, lock or time limit,
 # and a deadlock or a serialization that somebody else won.
 _AWAY_CLASSES = ("08", "53", "57", "55P03", "25P03", "40")
+_TIMELINE = "SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+_UNSIGNED = (1 << 64) - 1  # PostgreSQL has no unsigned integers
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 # Raised by the driver before there is a statement to fail.
 _AWAY_ERRORS = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
 
@@ -32,8 +36,10 @@ class Database:
     def __init__(self, settings: DatabaseSettings) -> None:
         if settings.url is None:
             raise ValueError("the database needs a URL")
+        self.timeline = ""
+        """Which history of which database the newest connection reads: another one makes cursors void."""
         configure_mappers()  # now, and not inside the first request
-        self._engine = _open_engine(settings)
+        self._engine = _open_engine(settings, self._greet)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False, autoflush=False)
 
     @property
@@ -55,10 +61,25 @@ class Database:
         except _AWAY_ERRORS as error:
             raise DatabaseUnavailable from error
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session in which all statements see one moment; for reading only."""
+        async with self.transaction() as session:
+            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
     async def ping(self) -> None:
         """Ask for the simplest answer; raise DatabaseUnavailable without one."""
         async with self.transaction() as session:
             await session.execute(text("SELECT 1"))
+
+    async def _greet(self, connection: asyncpg.Connection) -> None:
+        # The driver's own UUIDs are a subclass that JSON encoders refuse.
+        await connection.set_type_codec(
+            "uuid", schema="pg_catalog", encoder=_uuid_bytes, decoder=_uuid_of, format="binary"
+        )
+        identifier, timeline = await connection.fetchrow(_TIMELINE)
+        self.timeline = f"{_base36(identifier & _UNSIGNED)}-{timeline}"
 
     async def close(self) -> None:
         """Close every connection."""
@@ -73,11 +94,11 @@ async def connect(url: str, **options: Any) -> asyncpg.Connection:
     return await asyncpg.connect(plain, **options)
 
 
-def _open_engine(settings: DatabaseSettings) -> AsyncEngine:
+def _open_engine(settings: DatabaseSettings, greet: Callable[[asyncpg.Connection], Awaitable[None]]) -> AsyncEngine:
     url = settings.url.get_secret_value() if settings.url else ""
 
     async def connect_with_deadlines() -> asyncpg.Connection:
-        return await connect(
+        connection = await connect(
             url,
             timeout=settings.connect_timeout_s,
             command_timeout=settings.command_timeout_s,
@@ -89,6 +110,8 @@ def _open_engine(settings: DatabaseSettings) -> AsyncEngine:
                 "timezone": "UTC",
             },
         )
+        await greet(connection)
+        return connection
 
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -120,3 +143,19 @@ def _is_away(error: DBAPIError) -> bool:
 
 def _milliseconds(seconds: float) -> str:
     return str(int(seconds * 1000))
+
+
+def _uuid_bytes(value: UUID | str) -> bytes:
+    return value.bytes if isinstance(value, UUID) else UUID(value).bytes
+
+
+def _uuid_of(data: bytes) -> UUID:
+    return UUID(bytes=bytes(data))
+
+
+def _base36(number: int) -> str:
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    return text or "0"
