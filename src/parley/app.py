@@ -10,6 +10,8 @@ from starlette.middleware import Middleware
 from parley import __version__
 from parley.agents import router as agents_router
 from parley.auth import router as auth_router
+from parley.chat import router as chat_router
+from parley.chat import stream_router
 from parley.container import Parts, open_container
 from parley.core import router as core_router
 from parley.core.cors import Cors
@@ -25,6 +27,7 @@ from parley.settings import Settings
 
 TAGS = [
     {"name": "auth", "description": "Accounts, tokens that rotate, guests of the widget, tickets for sockets."},
+    {"name": "chat", "description": "Conversations: asked, answered, kept, shared, rated."},
     {"name": "agents", "description": "What answers: prompts, models, tools and limits, by version. For admins."},
     {"name": "health", "description": "For load balancers, orchestrators and people."},
 ]
@@ -74,6 +77,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(core_router.router)
     app.include_router(auth_router.router)
     app.include_router(agents_router.router)
+    app.include_router(chat_router.router)
+    app.include_router(stream_router.router)
     if server.serves_docs:
         app.include_router(docs_router(app))
     describe(app)

@@ -23,11 +23,18 @@ from parley.auth.revocation import Revocations
 from parley.auth.service import AuthService
 from parley.auth.tickets import Tickets
 from parley.auth.tokens import TokenCodec
+from parley.chat.assembly import assemble_chat
+from parley.chat.caps import Seats
+from parley.chat.connections import ConnectionManager
+from parley.chat.conversations import ConversationService
+from parley.chat.replies import Replies
+from parley.chat.service import ChatService
 from parley.core.clock import SystemClock
 from parley.core.database import Database
 from parley.core.drain import Drain
 from parley.core.errors import DatabaseUnavailable
 from parley.core.fanout.broker import Broker
+from parley.core.fanout.log import TapeLog
 from parley.core.health import Finding, Health, Readiness
 from parley.core.limits import Limiter
 from parley.core.migrations import migrate, needed_revision, present_revision
@@ -63,6 +70,11 @@ class Parts(TypedDict):
     agents: Agents
     agent_service: AgentService
     model_calls: CallService
+    chat: ChatService
+    conversations: ConversationService
+    connections: ConnectionManager
+    replies: Replies
+    seats: Seats
     tasks: Tasks
 
 
@@ -79,6 +91,8 @@ async def open_container(settings: Settings, readiness: Readiness, drain: Drain)
         stack.push_async_callback(openai.close)
         hasher = PasswordHasher(settings.auth)
         stack.callback(hasher.close)
+        tape_log = TapeLog(redis, deadline_s=settings.redis.timeout_s, keep_s=settings.chat.tape_keep_s)
+        stack.push_async_callback(tape_log.close)
         calls = CallService(database, clock)
         stack.push_async_callback(calls.close)
         # Closed first: whatever runs beside the requests needs all of the above.
@@ -103,10 +117,23 @@ async def open_container(settings: Settings, readiness: Readiness, drain: Drain)
             tasks=tasks,
             clock=clock,
         )
+        settled = tasks.spawn("settle schema", _settle_schema(settings, database, readiness, needed_revision()))
+        chat = assemble_chat(
+            settings=settings.chat,
+            database=database,
+            tape_log=tape_log,
+            redis=redis,
+            broker=broker,
+            agents=agents.runner,
+            drain=drain,
+            tasks=tasks,
+            clock=clock,
+            graceful_s=settings.server.graceful_s,
+            is_session_ended=lambda session_id: revocations.reason(session_id) is not None,
+            schema_settled=settled,
+        )
         limiter = Limiter(redis, settings.limits, gate.identify)
         health = _health(settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter)
-
-        settled = tasks.spawn("settle schema", _settle_schema(settings, database, readiness, needed_revision()))
 
         async def watch_revocations() -> None:
             await asyncio.wait({settled})
@@ -129,6 +156,11 @@ async def open_container(settings: Settings, readiness: Readiness, drain: Drain)
             agents=agents.runner,
             agent_service=agents.service,
             model_calls=calls,
+            chat=chat.chat,
+            conversations=chat.conversations,
+            connections=chat.connections,
+            replies=chat.replies,
+            seats=chat.seats,
             tasks=tasks,
         )
 

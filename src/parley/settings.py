@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from parley.agents.settings import AgentsSettings
 from parley.auth.settings import AuthSettings
+from parley.chat.settings import ChatSettings
 from parley.core.settings import DatabaseSettings, LimitSettings, RedisSettings, ServerSettings, Slice
 
 PRODUCTION_BCRYPT_COST = 10  # the least OWASP names
@@ -40,6 +41,7 @@ class Settings:
     limits: LimitSettings
     auth: AuthSettings
     agents: AgentsSettings
+    chat: ChatSettings
     embedded: bool = False
     """Whether this process uses engines that a `parley serve` of the same data folder owns."""
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -65,6 +67,7 @@ SLICES: dict[str, type[Slice]] = {
     "limits": LimitSettings,
     "auth": AuthSettings,
     "agents": AgentsSettings,
+    "chat": ChatSettings,
 }
 _NAMED_FIELD = re.compile(r'field "(\w+)"')
 # Private to a `parley serve` and its children: says that the engines named in the environment are its own.

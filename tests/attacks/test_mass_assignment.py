@@ -33,6 +33,12 @@ FORBIDDEN = {
     "__proto__": {"role": "admin"},
     "constructor": "x",
 }
+# What a route does ask for.
+ASKED_FOR = {
+    ("POST", "/chat/conversations/{conversation_id}/participants"): {"user_id"},
+    ("POST", "/chat/stream"): {"session_id"},
+    ("POST", "/chat/send"): {"session_id"},
+}
 
 
 def bare_app() -> FastAPI:
@@ -53,15 +59,25 @@ def routes_with_a_body() -> list[tuple[str, str, bool]]:
     return found
 
 
+@pytest.fixture
+def routes() -> list[tuple[str, str, bool]]:
+    """What `routes_with_a_body` returns; found before the loop runs, which building an app would hold."""
+    return routes_with_a_body()
+
+
 def test_there_are_routes_with_a_body() -> None:
     assert ("POST", "/auth/register", False) in routes_with_a_body()
     assert ("POST", "/auth/token", True) in routes_with_a_body()
 
 
-async def test_no_route_takes_a_field_it_did_not_ask_for(service: Service, subtests: pytest.Subtests) -> None:
+async def test_no_route_takes_a_field_it_did_not_ask_for(
+    service: Service, routes: list[tuple[str, str, bool]], subtests: pytest.Subtests
+) -> None:
     admin = await service.with_role("admin")
     headers = {**admin.headers, "Origin": "http://localhost:3000"}
-    for (method, path, is_form), (name, value) in itertools.product(routes_with_a_body(), FORBIDDEN.items()):
+    for (method, path, is_form), (name, value) in itertools.product(routes, FORBIDDEN.items()):
+        if name in ASKED_FOR.get((method, path), ()):
+            continue
         with subtests.test(route=f"{method} {path}", field=name):
             body: dict[str, Any] = {"data": {name: str(value)}} if is_form else {"json": {name: value}}
             answer = await service.http.request(method, path, headers=headers, **body)

@@ -41,6 +41,23 @@ async def test_a_connection_the_server_closed_is_not_handed_out(database_url: st
     await other.close()
 
 
+async def test_a_snapshot_sees_one_moment_and_leaves_the_connection_as_it_was(database_url: str) -> None:
+    database, other = open_database(database_url, PARLEY_DATABASE_POOL_SIZE="1"), open_database(database_url)
+    async with other.transaction() as session:
+        await session.execute(text("CREATE TABLE said (n int)"))
+    count = text("SELECT count(*) FROM said")
+    async with database.snapshot() as session:
+        before = await session.scalar(count)
+        async with other.transaction() as writing:
+            await writing.execute(text("INSERT INTO said VALUES (1)"))
+        assert await session.scalar(count) == before
+    async with database.transaction() as session:
+        assert await session.scalar(count) == 1
+        assert await session.scalar(text("SHOW transaction_isolation")) == "read committed"
+    await database.close()
+    await other.close()
+
+
 async def test_a_full_pool_is_refused_in_time(database_url: str) -> None:
     database = open_database(
         database_url,

@@ -66,6 +66,7 @@ class Gate:
             raise Unauthorized
         identity = await self.tickets.redeem(ticket, origin, _conversation_named(connection))
         self._check_session(identity.session_id)
+        connection.scope["identity"] = identity  # whom limits count by
         return identity
 
     def _authenticate(self, connection: HTTPConnection) -> Identity:

@@ -19,6 +19,7 @@ TITLES = {
     "limits": "Requests a caller may make (count/period, for example 100/minute)",
     "auth": "Accounts and tokens",
     "agents": "The model that answers",
+    "chat": "Conversations and streams",
 }
 
 

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from parley.app import create_app
 from parley.core.embedded.folder import find_data_folder, make_data_folder
 from parley.core.embedded.listeners import BACKLOG
@@ -28,8 +30,7 @@ from parley.settings import Settings, load, with_secret
 LISTENING, READY, DRAINING = b"listening\n", b"ready\n", b"draining\n"
 POLL_S = 0.01
 WS_MAX_BYTES = 65_536  # the bound of a frame, DESIGN 4.5
-HEARTBEAT_S = 25.0
-SILENT_S = 2 * HEARTBEAT_S  # after an unanswered ping: three heartbeats without a frame in all
+SILENT_HEARTBEATS = 2  # after an unanswered ping: three without a frame in all
 
 
 def main() -> None:
@@ -56,32 +57,36 @@ def run(settings: Settings, sockets: Sequence[socket.socket], status: int, *, is
     pretty = server_settings.log_format == "pretty" or (server_settings.log_format == "auto" and is_terminal)
     configure_logging(level="debug" if server_settings.debug else server_settings.log_level, pretty=pretty)
     app = create_app(settings)
-    server = Server(
-        ServingConfig(
-            app,
-            drain=app.state.drain,
-            bounds=Bounds(head_timeout_s=server_settings.head_timeout_s),
-            graceful_s=server_settings.graceful_s,
-            loop="uvloop",
-            http=HttpProtocol,
-            ws=WebSocketProtocol,
-            ws_max_size=WS_MAX_BYTES,
-            ws_ping_interval=HEARTBEAT_S,
-            ws_ping_timeout=SILENT_S,
-            ws_per_message_deflate=False,  # 15 KB of it can become 15 MB
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # decided by our own middleware, for listed proxies only
-            reset_contextvars=True,
-            backlog=BACKLOG,
-            timeout_keep_alive=settings.server.keep_alive_s,
-        ),
-        when_ready=app.state.readiness if is_successor else None,
-    )
+    when_ready = app.state.readiness if is_successor else None
+    server = Server(serving_config(app, settings), when_ready=when_ready)
     server.on_drain = functools.partial(_tell, status, DRAINING)
     with asyncio.Runner(debug=settings.server.debug, loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, list(sockets), app.state.readiness, status))
+
+
+def serving_config(app: FastAPI, settings: Settings) -> ServingConfig:
+    """Return how a worker serves this application."""
+    server, heartbeat_s = settings.server, settings.chat.heartbeat_s
+    return ServingConfig(
+        app,
+        drain=app.state.drain,
+        bounds=Bounds(head_timeout_s=server.head_timeout_s),
+        graceful_s=server.graceful_s,
+        loop="uvloop",
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_max_size=WS_MAX_BYTES,
+        ws_ping_interval=heartbeat_s,
+        ws_ping_timeout=SILENT_HEARTBEATS * heartbeat_s,
+        ws_per_message_deflate=False,  # 15 KB of it can become 15 MB
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # decided by our own middleware, for listed proxies only
+        reset_contextvars=True,
+        backlog=BACKLOG,
+        timeout_keep_alive=server.keep_alive_s,
+    )
 
 
 async def _serve(server: Server, sockets: list[socket.socket], readiness: Readiness, status: int) -> None:

@@ -3,6 +3,7 @@
 A session lives inside one service call. Nothing here retries: a caller's `client_id` makes its own retry safe.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -67,6 +68,31 @@ class Database:
         async with self.transaction() as session:
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
+
+    async def fetch(self, statement: str, *values: Any) -> list[Any]:
+        """Return the rows of one statement that only reads, by the driver alone: for what everybody waits for.
+
+        One round trip and one moment; a session takes three round trips and some ten times the CPU time.
+        """
+        try:
+            async with self._engine.connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                try:
+                    rows: list[Any] = await driver.fetch(statement, *values)  # type: ignore[union-attr]  # it is there
+                except (asyncio.CancelledError, TimeoutError):
+                    await connection.invalidate()  # an answer may still be on its way
+                    raise
+        except asyncpg.PostgresError as error:
+            if str(error.sqlstate).startswith(_AWAY_CLASSES):
+                raise DatabaseUnavailable from error
+            raise
+        except DBAPIError as error:
+            if _is_away(error):
+                raise DatabaseUnavailable from error
+            raise
+        except _AWAY_ERRORS as error:
+            raise DatabaseUnavailable from error
+        return rows
 
     async def ping(self) -> None:
         """Ask for the simplest answer; raise DatabaseUnavailable without one."""

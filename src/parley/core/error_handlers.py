@@ -102,7 +102,9 @@ class ErrorBorder:
             if scope["type"] != "http" or started:
                 raise
             await _app_response(Request(scope), error)(scope, receive, send)
-        except Exception:
+        except Exception as error:
+            if scope["type"] == "websocket" and isinstance(error, OSError):
+                return  # the peer left while it was being answered
             log.exception("request_failed")
             if scope["type"] != "http" or started:
                 raise

@@ -22,6 +22,7 @@ class HttpProtocol(HttpToolsProtocol):
     _head_timer: TimerHandle | None = None
     _head_bytes = 0
     _is_in_head = False
+    _is_in_body = False
     _is_leaving = False
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -42,9 +43,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        was_in_body = self._is_in_body
         super().data_received(data)
         if self._is_idle:
-            self._watch_head(len(data))
+            # The rest of a body that was answered early is no head; it has the same time, not the same size.
+            self._watch_head(0 if was_in_body else len(data))
         elif self._head_timer is not None:
             self._forget_head_timer()
 
@@ -55,11 +58,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self._is_in_head = False
+        self._is_in_head, self._is_in_body = False, True
         self._head_bytes = 0
         is_leaving = self._is_leaving or (self._drain is not None and self._drain.is_draining)
         if is_leaving and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._is_in_body = False
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the transport over, and with it what the timer was for."""

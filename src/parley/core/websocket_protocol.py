@@ -6,6 +6,7 @@ from asyncio import BaseTransport, TimerHandle
 from typing import Any, cast
 
 from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.exceptions import ProtocolError
@@ -18,6 +19,18 @@ from parley.core.serving import WRITE_BUFFER_BYTES, Bounds, ServingConfig
 
 POLICY_VIOLATION, SILENT, OVER_A_LIMIT = 1008, 4408, 4429  # close codes, DESIGN 4.3
 ABORT_S = 3.0  # whoever does not read its last words in this time is cut off
+_TEXT = 0x81  # the first byte of a message that is one frame of text
+_SHORT, _LONG = 125, 65_535  # lengths that stand in the second byte, and in the two behind it
+
+
+def text_frame(text: bytes) -> bytes:
+    """Return a message as a server sends it; such bytes are the same for every socket."""
+    size = len(text)
+    if size <= _SHORT:
+        return bytes((_TEXT, size)) + text
+    if size <= _LONG:
+        return b"%c\x7e%b%b" % (_TEXT, size.to_bytes(2, "big"), text)
+    return b"%c\x7f%b%b" % (_TEXT, size.to_bytes(8, "big"), text)
 
 
 class Allowance:
@@ -69,7 +82,7 @@ class BoundedServerProtocol(ServerProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket. Applications find `abort` and `buffered` in `scope["extensions"]["parley"]`."""
+    """One WebSocket. Applications find `abort`, `buffered` and `write` in `scope["extensions"]["parley"]`."""
 
     def __init__(
         self,
@@ -105,7 +118,31 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:  # noqa: PLR2004  # switching protocols
             transport = self.transport
             extensions = cast("dict[str, Any]", self.scope["extensions"])
-            extensions["parley"] = {"abort": transport.abort, "buffered": transport.get_write_buffer_size}
+            extensions["parley"] = {
+                "abort": transport.abort,
+                "buffered": transport.get_write_buffer_size,
+                "write": self.write_frames,
+            }
+
+    async def write_frames(self, frames: bytes) -> None:
+        """Send what `text_frame` made, past everything that would make it anew for each socket."""
+        if not self.writable.is_set():
+            await self.writable.wait()
+        if self.disconnected or self.close_sent or self.conn.state is not State.OPEN:
+            raise ClientDisconnected
+        self.transport.write(frames)
+
+    async def run_asgi(self) -> None:
+        """Serve; a refusal before the accept is an answer, for which uvicorn would log an error each time."""
+        app = self.app
+
+        async def serve(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+            if self.initial_response is not None:
+                self.handshake_complete = True
+
+        self.app = serve
+        await super().run_asgi()
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is None:  # frames before we accepted, and bad ones

@@ -1,0 +1,54 @@
+"""How many sockets and streams this worker serves: in all, of one user, from one address."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from parley.chat.errors import Overloaded, TooManyConnections
+from parley.chat.settings import ChatSettings
+
+
+class Seats:
+    """The places of a worker."""
+
+    def __init__(self, settings: ChatSettings) -> None:
+        self._settings = settings
+        self._by_user: Counter[UUID] = Counter()
+        self._by_address: Counter[str] = Counter()
+        self.taken = 0
+        self.refused = 0
+
+    def check(self, user_id: UUID, address: str) -> None:
+        """Raise Overloaded or TooManyConnections where there is no place."""
+        settings = self._settings
+        if self.taken >= settings.sockets:
+            self.refused += 1
+            raise Overloaded
+        if (
+            self._by_user[user_id] >= settings.sockets_per_user
+            or self._by_address[address] >= settings.sockets_per_address
+        ):
+            self.refused += 1
+            raise TooManyConnections
+
+    @contextmanager
+    def seat(self, user_id: UUID, address: str) -> Iterator[None]:
+        """Take a place for as long as the block lasts; raise as `check` does."""
+        self.check(user_id, address)
+        self.taken += 1
+        self._by_user[user_id] += 1
+        self._by_address[address] += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+            _less(self._by_user, user_id)
+            _less(self._by_address, address)
+
+
+def _less(counter: Counter[Any], key: Any) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

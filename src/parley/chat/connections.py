@@ -1,0 +1,499 @@
+"""The ConnectionManager: a hub for each conversation that is watched here, and whoever watches it.
+
+First in subscribes, last out leaves a while later. News come from this worker's own commits and tapes, and from Redis
+as hints; what a hub misses is read. Nobody here waits for a viewer.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from random import random
+from uuid import UUID
+
+import structlog
+
+from parley.auth.schemas import Identity
+from parley.chat import protocol, repository
+from parley.chat.changes import Change
+from parley.chat.connection import Payload, Viewer
+from parley.chat.cursor import Position, cursor_prefix, decode_cursor, encode_cursor
+from parley.chat.errors import ConversationNotFound
+from parley.chat.hub import Frame, Hub, Missing
+from parley.chat.protocol import CloseCode
+from parley.chat.reading import Standing, read_standing
+from parley.chat.rows import conversation_change, in_order
+from parley.chat.settings import ChatSettings
+from parley.chat.tape import Tape
+from parley.chat.wire import (
+    EphemeralNews,
+    RowNews,
+    TapeEntry,
+    channel_of,
+    decode,
+    encode_ephemeral,
+    encode_rows,
+    is_from,
+    log_key_of,
+)
+from parley.core.clock import Clock
+from parley.core.database import Database
+from parley.core.errors import DatabaseUnavailable
+from parley.core.fanout.broker import Broker
+from parley.core.fanout.log import TapeLog
+from parley.core.redis import REDIS_AWAY
+from parley.core.tasks import Tasks
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 256  # viewers served before others have their turn
+READS_SIDE_BY_SIDE = 4  # of the pool's connections; questions need some as well
+TAPE_WAIT_S = 1.0  # for the rest of an ended tape, DESIGN 5
+TAPE_POLL_S = 0.1
+BACK_WITHIN_MS = 2000  # a successor is there already
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A place in a conversation, taken; what its viewer is given first."""
+
+    watched: "Watched"
+    ready: bytes
+    frames: Sequence[Frame]
+    position: Position
+    user_name: str
+
+
+@dataclass(slots=True)
+class _Shared:
+    before: Position
+    framing: type
+    payloads: Sequence[Payload]
+    position: Position
+    ends: frozenset[UUID]
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """A conversation that is watched here: the hub, and what it needs to be one."""
+
+    hub: Hub
+    subscribed: asyncio.Task[bool]
+    prefix: str = ""
+    """Of its cursors."""
+    viewers: set[Viewer] = field(default_factory=set)
+    holds: int = 0
+    is_loaded: bool = False
+    owner_id: UUID | None = None
+    early: list[bytes | Sequence[Change]] = field(default_factory=list)
+    """News that came before the first read."""
+    shared: dict[tuple[type, Position], _Shared] = field(default_factory=dict)
+    last_shared: _Shared | None = None
+    """Nearly everybody stands where the last one stood: told by identity, which costs no hash."""
+    is_reading: bool = False
+    reads_again: bool = False
+    leaving: asyncio.TimerHandle | None = None
+
+    @property
+    def conversation_id(self) -> UUID:
+        return self.hub.conversation_id
+
+
+class ConnectionManager:
+    """Everything that is watched on this worker."""
+
+    def __init__(  # what a worker has one of
+        self,
+        *,
+        database: Database,
+        broker: Broker,
+        tape_log: TapeLog,
+        tasks: Tasks,
+        settings: ChatSettings,
+        clock: Clock,
+        boot_id: UUID,
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._log = tape_log
+        self._tasks = tasks
+        self._settings = settings
+        self._clock = clock
+        self._boot_id = boot_id
+        self.watched: dict[UUID, Watched] = {}
+        self._tapes: dict[UUID, Tape] = {}
+        self._dirty: dict[Watched, None] = {}
+        self._reads = asyncio.Semaphore(READS_SIDE_BY_SIDE)
+
+    # Coming and going.
+
+    async def open(
+        self, identity: Identity, conversation_id: UUID, cursor: str | None = None, since: Position | None = None
+    ) -> Opening:
+        """Take a place and say what leads to the present; raise ConversationNotFound. Ends with `leave`."""
+        position, reason = since, "joined"
+        if cursor is not None:
+            if not self._database.timeline:
+                await self._database.ping()
+            position, reason = self._read_cursor(conversation_id, cursor)
+        watched = self._hold(conversation_id)
+        try:
+            await asyncio.shield(watched.subscribed)
+            standing = await read_standing(self._database, identity, conversation_id, position, reason)
+            if not watched.is_loaded:
+                self._begin(watched, standing)
+            if position is not None and position.reply is not None and watched.hub.find_tape(position.reply) is None:
+                await self._read_log(watched, [position.reply])
+        except BaseException:
+            self._release(watched)
+            raise
+        frames, position = standing.frames(position, watched.hub.find_tape)
+        user: protocol.UserView = {"id": identity.user_id, "name": standing.user_name, "role": identity.role}
+        view = conversation_change(standing.conversation).view
+        ready = protocol.ready(view, user, self._settings.heartbeat_s)  # type: ignore[arg-type]
+        return Opening(watched, ready, frames, position, standing.user_name)
+
+    def enter(self, opening: Opening, viewer: Viewer, *answers: bytes) -> None:
+        """Let a viewer in: `ready`, its own answers, what leads to the present, and from then on everything."""
+        watched = opening.watched
+        viewer.watched, viewer.position = watched, opening.position
+        watched.viewers.add(viewer)
+        first = [viewer.frame(body) for body in (opening.ready, *answers)]
+        if viewer.until is not None and viewer.until in {frame.ends for frame in opening.frames}:
+            viewer.reach()
+        viewer.go_live(self, [*first, *self._framed(watched, viewer, opening.frames)])
+
+    def leave(self, opening: Opening, viewer: Viewer | None = None) -> None:
+        """Give the place back."""
+        if viewer is not None:
+            viewer.is_open = False
+            opening.watched.viewers.discard(viewer)
+        self._release(opening.watched)
+
+    async def drain(self, within_s: float) -> None:
+        """Send every viewer away, at random moments so that they do not come back all at once."""
+        viewers = [viewer for viewer in self._viewers() if viewer.until is None]
+        moments = sorted(random() * within_s for _ in viewers)  # noqa: S311  # spreads load, guards nothing
+        began = self._clock.monotonic()
+        for at_s, viewer in zip(moments, viewers, strict=True):
+            await self._clock.sleep(max(at_s - (self._clock.monotonic() - began), 0.0))
+            self.send_away(viewer)
+
+    def end_everything(self) -> None:
+        """Send away whoever is still there."""
+        for viewer in self._viewers():
+            self.send_away(viewer)
+
+    def send_away(self, viewer: Viewer) -> None:
+        """Tell a viewer to come back, to another worker or to this one's successor, in a moment of its own."""
+        viewer.answer(protocol.draining(int(random() * BACK_WITHIN_MS)))  # noqa: S311  # spreads load, guards nothing
+        viewer.close(CloseCode.DRAINING, "draining")
+
+    def _viewers(self) -> list[Viewer]:
+        return [viewer for watched in self.watched.values() for viewer in watched.viewers]
+
+    # News.
+
+    def tell(self, conversation_id: UUID, changes: Sequence[Change]) -> None:
+        """Show committed changes to whoever watches, here and on other workers."""
+        if not changes:
+            return
+        watched = self.watched.get(conversation_id)
+        if watched is not None:
+            self._take_rows(watched, changes)
+        data = encode_rows(self._boot_id, [change.to_news() for change in changes])
+        self._tasks.spawn("tell other workers", self._publish(conversation_id, data))
+
+    def hint(self, conversation_id: UUID, body: bytes, *, but: Viewer | None = None) -> None:
+        """Show an event that is not replayed."""
+        watched = self.watched.get(conversation_id)
+        if watched is not None:
+            self._hint_here(watched, body, but)
+        self._tasks.spawn(
+            "hint to other workers", self._publish(conversation_id, encode_ephemeral(self._boot_id, body))
+        )
+
+    def attach(self, conversation_id: UUID, tape: Tape) -> None:
+        """Share the tape of a reply that this worker writes."""
+        self._tapes[tape.message_id] = tape
+        watched = self.watched.get(conversation_id)
+        if watched is not None:
+            watched.hub.attach(tape)
+            self._touch(watched)
+
+    def detach(self, tape: Tape) -> None:
+        """This worker writes it no longer."""
+        if self._tapes.get(tape.message_id) is tape:
+            del self._tapes[tape.message_id]
+
+    def grown(self, conversation_id: UUID) -> None:
+        """A tape that is written here has grown."""
+        watched = self.watched.get(conversation_id)
+        if watched is not None:
+            self._touch(watched)
+
+    # Where viewers' news come from; see connection.Source.
+
+    def following(self, viewer: Viewer) -> tuple[Sequence[Payload], Position, bool] | None:
+        """Return what follows the viewer's position; whoever stands at the same place shares the bytes."""
+        watched: Watched = viewer.watched
+        shared = watched.last_shared
+        if shared is None or shared.before is not viewer.position or shared.framing is not viewer.framing:
+            shared = watched.last_shared = self._shared(watched, viewer)
+            if shared is None:
+                return None
+        return shared.payloads, shared.position, viewer.until in shared.ends
+
+    def _shared(self, watched: Watched, viewer: Viewer) -> _Shared | None:
+        key = (viewer.framing, viewer.position)
+        shared = watched.shared.get(key)
+        if shared is None:
+            frames = watched.hub.follow(viewer.position)
+            if frames is None:
+                return None
+            position = frames[-1].position if frames else viewer.position
+            ends = frozenset(frame.ends for frame in frames if frame.ends is not None)
+            payloads = self._framed(watched, viewer, frames)
+            shared = watched.shared[key] = _Shared(viewer.position, viewer.framing, payloads, position, ends)
+        return shared
+
+    async def catch_up(self, viewer: Viewer) -> Sequence[Payload]:
+        """Read what a viewer has missed and the hub no longer has."""
+        watched: Watched = viewer.watched
+        position = viewer.position
+        standing = await read_standing(self._database, viewer.identity, watched.conversation_id, position, "behind")
+        frames, viewer.position = standing.frames(position, watched.hub.find_tape)
+        if viewer.until is not None and viewer.until in {frame.ends for frame in frames}:
+            viewer.reach()
+        return self._framed(watched, viewer, frames)
+
+    # What was missed.
+
+    async def read_live_tapes(self, every: Sequence[Watched]) -> None:
+        """Read the tapes that are written elsewhere from their ends, all in one go."""
+        reads = [(one, one.hub.live) for one in every if one.hub.live is not None and one.hub.live not in self._tapes]
+        keys = [(log_key_of(one.conversation_id, live), *one.hub.tape_end(live)) for one, live in reads]
+        found = await self._log.read(keys) if keys else ()
+        for (one, live), entries in zip(reads, found, strict=True):
+            if entries:
+                news = (decode(entry.data) for entry in entries)
+                one.hub.take_log(live, (piece for piece in news if isinstance(piece, TapeEntry)))
+                self._touch(one)
+
+    def read_soon(self, watched: Watched) -> None:
+        """Read the rows and tapes that a hub lacks; one read at a time, and one more for whoever asks meanwhile."""
+        if not watched.is_loaded:
+            return
+        if watched.is_reading:
+            watched.reads_again = True
+            return
+        watched.is_reading = True
+        self._tasks.spawn("read what is missing", self._read(watched))
+
+    async def _read(self, watched: Watched) -> None:
+        try:
+            while True:
+                watched.reads_again = False
+                with suppress(DatabaseUnavailable):  # the sweep comes again, and tapes go on meanwhile
+                    async with self._reads:
+                        await self._read_rows(watched)
+                await self._read_tapes(watched)
+                if not watched.reads_again:
+                    return
+        finally:
+            watched.is_reading = False
+
+    async def _read_rows(self, watched: Watched) -> None:
+        hub = watched.hub
+        async with self._database.snapshot() as db:
+            conversation = await repository.find_conversation(db, watched.conversation_id)
+            if conversation is None or conversation.deleted_at is not None:
+                self.end_all(watched, CloseCode.GONE, "conversation_deleted")
+                return
+            if conversation.rev <= hub.rev:
+                return
+            after_rev = hub.rev
+            changes = await repository.list_changes(db, watched.conversation_id, after_rev)
+            live = await repository.find_live(db, watched.conversation_id)
+        if changes is None:
+            hub.begin(conversation.rev, live)  # too far behind: its viewers read for themselves
+        else:
+            hub.take_read(in_order(changes, conversation, after_rev), conversation.rev)
+        self._attach_own(watched)
+        self._touch(watched)
+
+    async def _read_tapes(self, watched: Watched) -> None:
+        """Read the live tape from its end, and those of ended replies until they are whole or time is up."""
+        hub = watched.hub
+        if hub.live is not None and hub.live not in self._tapes:
+            await self._read_log(watched, [hub.live])
+        latest = self._clock.monotonic() + TAPE_WAIT_S
+        while missing := hub.unsettled():
+            is_known = await self._read_log(watched, missing)
+            if not is_known or self._clock.monotonic() > latest:
+                for message_id in hub.unsettled():
+                    hub.give_up(message_id)
+                self._touch(watched)
+                return
+            if hub.unsettled():
+                await self._clock.sleep(TAPE_POLL_S)
+
+    async def _read_log(self, watched: Watched, message_ids: Sequence[UUID]) -> bool:
+        """Take what the logs hold; False where Redis does not say."""
+        hub = watched.hub
+        keys = [
+            (log_key_of(watched.conversation_id, message_id), *hub.tape_end(message_id)) for message_id in message_ids
+        ]
+        read = await self._log.read(keys)
+        for message_id, entries in zip(message_ids, read, strict=True):
+            news = (decode(entry.data) for entry in entries or ())
+            hub.take_log(message_id, (one for one in news if isinstance(one, TapeEntry)))
+        self._touch(watched)
+        return None not in read
+
+    async def read_text(self, conversation_id: UUID, message_id: UUID) -> str:
+        """Return the text that the log still has of a reply, of its last attempt there."""
+        hub, key, seen = Hub(conversation_id), log_key_of(conversation_id, message_id), (-1, -1)
+        while (end := hub.tape_end(message_id)) != seen:
+            (entries,) = await self._log.read([(key, *end)])
+            news = (decode(entry.data) for entry in entries or ())
+            hub.take_log(message_id, (one for one in news if isinstance(one, TapeEntry)))
+            seen = end
+        tape = hub.find_tape(message_id)
+        return "" if tape is None else tape.text()
+
+    # Inside.
+
+    def _hold(self, conversation_id: UUID) -> Watched:
+        watched = self.watched.get(conversation_id)
+        if watched is None:
+            watched = self._watch(conversation_id)
+        if watched.leaving is not None:
+            watched.leaving.cancel()
+            watched.leaving = None
+        watched.holds += 1
+        return watched
+
+    def _watch(self, conversation_id: UUID) -> Watched:
+        def hear(data: bytes) -> None:
+            self._hear(watched, data)
+
+        subscribing = self._tasks.spawn("subscribe", self._broker.subscribe(channel_of(conversation_id), hear))
+        watched = self.watched[conversation_id] = Watched(Hub(conversation_id), subscribing)
+        return watched
+
+    def _release(self, watched: Watched) -> None:
+        watched.holds -= 1
+        if watched.holds > 0 or self.watched.get(watched.conversation_id) is not watched:
+            return
+        linger_s = self._settings.linger_s if watched.is_loaded else 0.0
+        watched.leaving = asyncio.get_running_loop().call_later(linger_s, self._forget, watched)
+
+    def _forget(self, watched: Watched) -> None:
+        if watched.holds == 0 and self.watched.pop(watched.conversation_id, None) is watched:
+            self._broker.unsubscribe(channel_of(watched.conversation_id))
+
+    def _begin(self, watched: Watched, standing: Standing) -> None:
+        watched.is_loaded = True
+        watched.prefix = cursor_prefix(self._database.timeline, watched.conversation_id)
+        watched.owner_id = standing.conversation.owner_id
+        watched.hub.begin(standing.conversation.rev, standing.live)
+        self._attach_own(watched)
+        early, watched.early = watched.early, []
+        for news in early:
+            if isinstance(news, bytes):
+                self._hear(watched, news)
+            else:
+                self._take_rows(watched, news)
+        if standing.live is not None and standing.live not in self._tapes:
+            self.read_soon(watched)
+
+    def _attach_own(self, watched: Watched) -> None:
+        own = self._tapes.get(watched.hub.live) if watched.hub.live else None
+        if own is not None:
+            watched.hub.attach(own)
+
+    def _read_cursor(self, conversation_id: UUID, text: str) -> tuple[Position | None, str]:
+        cursor = decode_cursor(text)
+        if cursor is None:
+            return None, "cursor_unreadable"
+        if cursor.conversation_id != conversation_id:
+            raise ConversationNotFound
+        if cursor.timeline != self._database.timeline:
+            return None, "other_history"
+        return cursor.position, "resumed"
+
+    def _hear(self, watched: Watched, data: bytes) -> None:
+        if is_from(self._boot_id, data):
+            return
+        if not watched.is_loaded:
+            watched.early.append(data)
+            return
+        news = decode(data)
+        if isinstance(news, RowNews):
+            self._take_rows(watched, [Change.from_news(change) for change in news.changes])
+        elif isinstance(news, TapeEntry):
+            if watched.hub.take_entry(news) is not Missing.NOTHING:
+                self.read_soon(watched)
+            self._touch(watched)
+        elif isinstance(news, EphemeralNews):
+            self._hint_here(watched, news.body, None)
+
+    def _take_rows(self, watched: Watched, changes: Sequence[Change]) -> None:
+        if not watched.is_loaded:
+            watched.early.append(changes)
+            return
+        if watched.hub.take_changes(changes) is Missing.ROWS or watched.hub.unsettled():
+            self.read_soon(watched)
+        self._attach_own(watched)
+        self._touch(watched)
+
+    def _hint_here(self, watched: Watched, body: bytes, but: Viewer | None) -> None:
+        for viewer in watched.viewers:
+            if viewer is not but:
+                viewer.hint(viewer.frame(body))
+
+    def _touch(self, watched: Watched) -> None:
+        """Serve the viewers once this turn of the loop is over, however often that is said in it."""
+        watched.shared.clear()
+        watched.last_shared = None
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._serve_dirty)
+        self._dirty[watched] = None
+
+    def _serve_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        for watched in dirty:
+            if len(watched.viewers) <= AT_ONCE:
+                self._serve(tuple(watched.viewers))
+            else:
+                self._serve_some(iter(tuple(watched.viewers)))
+
+    def _serve_some(self, viewers: Iterator[Viewer]) -> None:
+        some = list(islice(viewers, AT_ONCE))
+        self._serve(some)
+        if len(some) == AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._serve_some, viewers)
+
+    def _serve(self, viewers: Sequence[Viewer]) -> None:
+        for viewer in viewers:
+            try:
+                viewer.push()
+            except Exception:  # the border of a connection: one breaks, the others go on
+                log.exception("viewer_broke")
+                viewer.close(CloseCode.INTERNAL, "internal_error")
+
+    def _framed(self, watched: Watched, viewer: Viewer, frames: Sequence[Frame]) -> list[Payload]:
+        return [viewer.frame(frame.body, encode_cursor(watched.prefix, frame.position)) for frame in frames]
+
+    def end_all(self, watched: Watched, code: CloseCode, reason: str) -> None:
+        """End every connection to a conversation."""
+        for viewer in tuple(watched.viewers):
+            viewer.close(code, reason)
+
+    async def _publish(self, conversation_id: UUID, data: bytes) -> None:
+        try:
+            await self._broker.publish(channel_of(conversation_id), data)
+        except REDIS_AWAY:
+            return  # the others' sweep finds it

@@ -1,0 +1,430 @@
+"""Replies as supervised tasks of their worker: one writes from claim to end and outlives its viewers.
+
+Makes every event of a tape. Rows are changed here in three places only: a step, another attempt, the end.
+"""
+
+import asyncio
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+
+from parley.agents.interface import (
+    Agents,
+    Event,
+    Failed,
+    Finished,
+    Restarted,
+    SourcesFound,
+    Started,
+    StatusChanged,
+    Step,
+    StepDecided,
+    StepFinished,
+    TextGrew,
+    ToolCalled,
+    ToolFinished,
+)
+from parley.chat import protocol, repository
+from parley.chat.admission import Admission
+from parley.chat.connections import ConnectionManager
+from parley.chat.control import Control
+from parley.chat.models import ENDED, Message
+from parley.chat.replicator import Replicator
+from parley.chat.repository import ToStop
+from parley.chat.rows import change_of
+from parley.chat.service import Claimed, Committed
+from parley.chat.settings import ChatSettings
+from parley.chat.tape import Tape
+from parley.chat.turns import read_turn, stored_steps
+from parley.core.backoff import full_jitter
+from parley.core.clock import Clock
+from parley.core.database import Database
+from parley.core.errors import DatabaseUnavailable
+from parley.core.tasks import Tasks
+
+log = structlog.get_logger(__name__)
+
+RETRY_BASE_S, RETRY_CAP_S = 0.1, 1.0  # of what PostgreSQL, being away, could not take
+MOST_BEGINNINGS = 20  # about 15 s: nothing has been shown, and the question waits in vain
+INTERNAL = ("internal_error", "Something went wrong on our side.", True)
+Why = Literal["stopped", "fenced", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How writing ended."""
+
+    status: Literal["complete", "stopped", "failed"]
+    finish_reason: str | None = None
+    error: tuple[str, str, bool] | None = None
+
+
+class _Fenced(Exception):
+    """Another attempt has taken this one's place."""
+
+
+@dataclass(slots=True, eq=False)
+class Writing:
+    """One reply that this worker writes."""
+
+    claimed: Claimed
+    tape: Tape
+    task: asyncio.Task[None] | None = None
+    why: Why | None = None
+    """Why it was told to end before its model did."""
+    is_ending: bool = False
+    steps: list[Step] = field(default_factory=list)
+    shown_steps: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    agent: str | None = None
+    agent_version: int | None = None
+    model: str | None = None
+
+
+class Replies:
+    """The replies of this worker, and what follows from every commit; the service's Desk."""
+
+    def __init__(  # what a worker has one of
+        self,
+        *,
+        database: Database,
+        connections: ConnectionManager,
+        replicator: Replicator,
+        control: Control,
+        agents: Agents,
+        admission: Admission,
+        tasks: Tasks,
+        settings: ChatSettings,
+        clock: Clock,
+        boot_id: UUID,
+    ) -> None:
+        self._database = database
+        self._connections = connections
+        self._replicator = replicator
+        self._control = control
+        self._agents = agents
+        self._admission = admission
+        self._tasks = tasks
+        self._settings = settings
+        self._clock = clock
+        self._boot_id = boot_id
+        self._running: dict[UUID, Writing | None] = {}
+        """By message; None is a claim whose commit is under way."""
+        self.has_backlog = False
+        """Whether there is more to take over than this worker has room for."""
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # The service's desk.
+
+    def admit(self) -> None:
+        self._admission.check(len(self._running), has_backlog=self.has_backlog)
+
+    def has_room(self) -> bool:
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How many replies more this worker may write."""
+        return self._admission.room(len(self._running))
+
+    @property
+    def running(self) -> dict[UUID, Writing | None]:
+        """What this worker knows to be its own."""
+        return self._running
+
+    def expect(self, message_id: UUID) -> None:
+        self._running.setdefault(message_id, None)
+        self._idle.clear()
+
+    def forget(self, message_id: UUID) -> None:
+        self._running.pop(message_id, None)
+        if not self._running:
+            self._idle.set()
+
+    def follow_up(self, committed: Committed) -> None:
+        self._connections.tell(committed.conversation_id, committed.changes)
+        for claimed in committed.claimed:
+            self._start(claimed)
+        for stop in committed.stops:
+            self.stop(stop)
+
+    def stop(self, stop: ToStop) -> None:
+        """End a reply that is being written, wherever that is."""
+        if stop.owner == self._boot_id:
+            self.end_early(stop.message_id, "stopped")
+        elif stop.owner is not None:
+            self._tasks.spawn("tell the owner", self._control.tell(stop.owner, stop.message_id))
+
+    def end_early(self, message_id: UUID, why: Why) -> None:
+        """Cancel the model of a reply that is written here."""
+        writing = self._running.get(message_id)
+        if writing is None or writing.is_ending or writing.why is not None:
+            return
+        writing.why = why
+        if writing.task is not None:
+            writing.task.cancel()
+
+    async def hand_over(self, within_s: float) -> None:
+        """Let what runs finish; what has not by then is given back, for another worker to begin anew."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            left = [message_id for message_id, writing in self._running.items() if writing is not None]
+            for message_id in left:
+                self.end_early(message_id, "released")
+            await self._idle.wait()
+
+    # Writing.
+
+    def _start(self, claimed: Claimed) -> None:
+        self.expect(claimed.message_id)
+        writing = Writing(claimed, Tape(claimed.message_id, claimed.attempt))
+        self._running[claimed.message_id] = writing
+        writing.task = self._tasks.spawn("write reply", self._write(writing))
+
+    async def _write(self, writing: Writing) -> None:
+        claimed = writing.claimed
+        structlog.contextvars.bind_contextvars(
+            conversation_id=str(claimed.conversation_id), message_id=str(claimed.message_id)
+        )
+        try:
+            ending = Ending("stopped") if claimed.is_stopping else await self._run(writing)
+            writing.is_ending = True
+            if ending is not None:
+                await self._end(writing, ending)
+            elif writing.why == "released":
+                await self._release(writing)
+        finally:
+            self._replicator.finish(writing.tape)
+            self._connections.detach(writing.tape)
+            if self._running.get(claimed.message_id) is writing:
+                self.forget(claimed.message_id)
+
+    async def _run(self, writing: Writing) -> Ending | None:
+        """Ask the agent and write what it says; None where this attempt is no longer this worker's to end."""
+        try:
+            self._show(writing)
+            failures = 0
+            while True:
+                try:
+                    return await self._ask(writing)
+                except DatabaseUnavailable:
+                    if writing.tape.end or failures >= MOST_BEGINNINGS:
+                        raise
+                    failures = await self._pause(failures)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if writing.why is None or task is None:
+                raise
+            task.uncancel()
+            return Ending("stopped") if writing.why == "stopped" else None
+        except _Fenced:
+            return None
+        except DatabaseUnavailable as error:
+            return Ending("failed", error=(error.code, error.message, True))
+        except Exception:  # the border of a reply: whatever broke, it ends and says so
+            log.exception("reply_broke")
+        return Ending("failed", error=INTERNAL)
+
+    async def _ask(self, writing: Writing) -> Ending | None:
+        turn = await read_turn(self._database, writing.claimed.message_id, self._settings.history_messages)
+        if turn is None:
+            return Ending("failed", error=INTERNAL)
+        writing.steps = list(turn.steps)
+        async with self._agents.run(turn) as events:
+            async for event in events:
+                ending = await self._take(writing, event)
+                if ending is not None:
+                    return ending
+        return Ending("failed", error=INTERNAL)
+
+    def _show(self, writing: Writing) -> None:
+        """Begin the tape of an attempt: for viewers here, and for Redis."""
+        claimed = writing.claimed
+        self._connections.attach(claimed.conversation_id, writing.tape)
+
+        def fenced() -> None:
+            self.end_early(claimed.message_id, "fenced")
+
+        self._replicator.add(writing.tape, conversation_id=claimed.conversation_id, fenced=fenced)
+
+    async def _take(self, writing: Writing, event: Event) -> Ending | None:
+        """Take one event of the agent; return how the reply ends if it does."""
+        match event:
+            case TextGrew(text):
+                return self._grow(writing, text)
+            case Finished(reason):
+                return Ending("complete", reason)
+            case Failed(code, message, is_retryable):
+                return Ending("failed", "error", (code, message, is_retryable))
+            case StepDecided(step) | StepFinished(step):
+                if writing.steps and writing.steps[-1].results is None:
+                    writing.steps[-1] = step
+                else:
+                    writing.steps.append(step)
+                await self._store_steps(writing)
+            case Restarted():
+                await self._begin_again(writing)
+            case StatusChanged(state, label):
+                body = protocol.status(writing.claimed.message_id, state, label)
+                self._connections.hint(writing.claimed.conversation_id, body)
+            case _:
+                self._note(writing, event)
+        return None
+
+    def _note(self, writing: Writing, event: Event) -> None:
+        """Write an event that stands between the characters."""
+        message_id = writing.claimed.message_id
+        match event:
+            case Started(agent, version, model, _):
+                writing.agent, writing.agent_version, writing.model = agent, version, model
+                body = protocol.start(message_id, writing.tape.attempt, agent, model)
+            case ToolCalled(call_id, name, label, arguments):
+                shown = {} if arguments is None else {"arguments": dict(arguments)}
+                step = {"call_id": call_id, "name": name, "label": label, "ok": None, "summary": "", **shown}
+                writing.shown_steps.append(step)
+                body = protocol.tool_call(message_id, call_id, name, label, arguments)
+            case ToolFinished(call_id, is_ok, summary):
+                for shown_step in writing.shown_steps:
+                    if shown_step["call_id"] == call_id:
+                        shown_step.update(ok=is_ok, summary=summary)
+                body = protocol.tool_result(message_id, call_id, ok=is_ok, summary=summary)
+            case SourcesFound(sources):
+                found: list[Any] = [asdict(source) for source in sources]
+                writing.sources.extend(found)
+                body = protocol.sources(message_id, found)
+            case _:
+                return
+        writing.tape.write(body)
+        self._grown(writing)
+
+    def _grow(self, writing: Writing, text: str) -> Ending | None:
+        tape, room = writing.tape, self._settings.reply_max_bytes - writing.tape.text_bytes
+        is_full = len(text) > room or (not text.isascii() and len(text.encode()) > room)
+        if is_full:
+            text = text.encode()[: max(room, 0)].decode(errors="ignore")
+        tape.write(text)
+        self._grown(writing)
+        return Ending("complete", "length") if is_full else None
+
+    def _grown(self, writing: Writing) -> None:
+        self._connections.grown(writing.claimed.conversation_id)
+        self._replicator.touch()
+
+    # Rows.
+
+    async def _store_steps(self, writing: Writing) -> None:
+        """Store the steps so far; the next event is not asked for before."""
+        failures = 0
+        while True:
+            try:
+                async with self._database.transaction() as db:
+                    is_mine = await repository.store_steps(
+                        db, writing.claimed.message_id, writing.tape.attempt, self._boot_id, stored_steps(writing.steps)
+                    )
+            except DatabaseUnavailable:
+                failures = await self._pause(failures)
+                continue
+            if not is_mine:
+                raise _Fenced
+            return
+
+    async def _begin_again(self, writing: Writing) -> None:
+        """Another model begins: visibly, as attempt + 1."""
+        claimed, old = writing.claimed, writing.tape
+        failures = 0
+        while True:
+            try:
+                async with self._database.transaction() as db:
+                    await repository.lock(db, claimed.conversation_id)
+                    is_mine = await repository.raise_attempt(db, claimed.message_id, old.attempt, self._boot_id)
+                break
+            except DatabaseUnavailable:
+                failures = await self._pause(failures)
+        if not is_mine:
+            raise _Fenced
+        self._replicator.drop(old)
+        self._connections.detach(old)
+        writing.claimed = replace(claimed, attempt=old.attempt + 1)
+        writing.tape = Tape(claimed.message_id, old.attempt + 1)
+        writing.shown_steps, writing.sources = [], []
+        self._show(writing)
+
+    async def _end(self, writing: Writing, ending: Ending) -> None:
+        """Store the end, however long that takes: only then it is told."""
+        text, tape_end = writing.tape.text(), writing.tape.end
+        if writing.claimed.is_stopping:
+            # Of a dead worker, told to stop: what the log still has is its text.
+            claimed = writing.claimed
+            text, tape_end = await self._connections.read_text(claimed.conversation_id, claimed.message_id), 0
+        failures = 0
+        while True:
+            try:
+                committed = await self._store_end(writing, ending, text, tape_end)
+            except DatabaseUnavailable:
+                failures = await self._pause(failures)
+            else:
+                break
+        self._replicator.finish(writing.tape)
+        self.follow_up(committed)
+
+    async def _store_end(self, writing: Writing, ending: Ending, text: str, tape_end: int) -> Committed:
+        claimed, committed = writing.claimed, Committed(writing.claimed.conversation_id)
+        promoted: Message | None = None
+        try:
+            async with self._database.transaction() as db:
+                conversation = await repository.lock(db, claimed.conversation_id)
+                reply = await repository.find_message(db, claimed.message_id)
+                if conversation is None or reply is None or reply.attempt != writing.tape.attempt:
+                    return committed
+                if reply.owner != self._boot_id:
+                    return committed
+                if reply.status in ENDED:  # a commit whose answer was lost
+                    committed.changes.append(change_of(reply))
+                    return committed
+                reply.agent, reply.agent_version, reply.model = writing.agent, writing.agent_version, writing.model
+                repository.end(
+                    conversation,
+                    reply,
+                    "stopped" if reply.status == "stopping" else ending.status,
+                    content="" if conversation.deleted_at else text,
+                    finish_reason=ending.finish_reason,
+                    error=ending.error,
+                    tape_end=tape_end,
+                    shown_steps=writing.shown_steps,
+                    sources=writing.sources,
+                )
+                await db.flush()
+                committed.changes.append(change_of(reply))
+                if ending.finish_reason == "handoff":
+                    quieted = await repository.hand_off(db, conversation)
+                    committed.changes.extend(quieted.changes)
+                promoted = await repository.next_queued(db, claimed.conversation_id) if self.has_room() else None
+                if promoted is not None:
+                    repository.claim(conversation, promoted, self._boot_id)
+                    await db.flush()
+                    committed.changes.append(change_of(promoted))
+                    committed.claimed.append(Claimed(claimed.conversation_id, promoted.id, promoted.attempt))
+                    self.expect(promoted.id)
+        except BaseException:
+            if promoted is not None:
+                self.forget(promoted.id)
+            raise
+        return committed
+
+    async def _release(self, writing: Writing) -> None:
+        self._replicator.drop(writing.tape)
+        try:
+            async with self._database.transaction() as db:
+                await repository.release(db, self._boot_id, [(writing.claimed.message_id, writing.tape.attempt)])
+        except DatabaseUnavailable:
+            return  # this worker's beat ends with it, and the others take over
+
+    async def _pause(self, failures: int) -> int:
+        spread = 1.0  # a reply waits alone: nothing to spread
+        await self._clock.sleep(full_jitter(failures, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S, random=spread))
+        return failures + 1

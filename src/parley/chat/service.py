@@ -1,0 +1,375 @@
+"""Questions and replies: each method is one transaction, and what follows from its commit is handed on.
+
+Writes nothing itself but rows; streams, tasks and other workers are told by `replies`.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from parley.auth.schemas import Identity
+from parley.chat import repository
+from parley.chat.access import Access, access_conversation, access_message, is_operator
+from parley.chat.changes import Change
+from parley.chat.errors import Busy, ClientIdReused, HumanMode, MessageNotFound, NotLast, QueueFull
+from parley.chat.models import ENDED, Conversation, Message
+from parley.chat.protocol import MessageView, OnBusy
+from parley.chat.repository import ToStop
+from parley.chat.rows import change_of, conversation_change, message_view
+from parley.chat.settings import ChatSettings
+from parley.core.database import Database
+from parley.core.ids import new_id
+
+TITLE_CHARACTERS = 60  # of the first question: what a list shows
+Charge = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A reply that this worker is to write."""
+
+    conversation_id: UUID
+    message_id: UUID
+    attempt: int
+    is_stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody asks."""
+
+    content: str
+    conversation_id: UUID | None = None
+    """None: a new conversation."""
+    client_id: str | None = None
+    on_busy: OnBusy = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The newest turn once more: a new reply, and with `content` also the question in other words."""
+
+    message_id: UUID
+    """Of the question or its newest reply."""
+    client_id: str | None = None
+    content: str | None = None
+
+
+@dataclass(slots=True)
+class Committed:
+    """What follows from a commit."""
+
+    conversation_id: UUID
+    changes: list[Change] = field(default_factory=list)
+    claimed: list[Claimed] = field(default_factory=list)
+    stops: list[ToStop] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that is stored, now or before, and its reply."""
+
+    conversation_id: UUID
+    message_id: UUID
+    reply_id: UUID | None
+    """None where a person answers."""
+    is_duplicate: bool
+    rev: int
+    """Just before the question."""
+
+
+Find = Callable[[AsyncSession], Awaitable[Asked | None]]
+Store = Callable[[AsyncSession], Awaitable[tuple[Asked, Committed]]]
+
+
+class Desk(Protocol):
+    """What the service asks of the worker it runs in."""
+
+    def admit(self) -> None:
+        """Raise Overloaded or Draining where nothing new can be taken on."""
+        ...
+
+    def has_room(self) -> bool:
+        """Whether this worker may claim another reply."""
+        ...
+
+    def expect(self, message_id: UUID) -> None:
+        """Know of a reply before its claim is committed."""
+        ...
+
+    def forget(self, message_id: UUID) -> None:
+        """Its claim was not committed, as far as anybody knows."""
+        ...
+
+    def follow_up(self, committed: Committed) -> None:
+        """Do what follows from a commit."""
+        ...
+
+
+class ChatService:
+    """What people do in a conversation that concerns replies."""
+
+    def __init__(self, database: Database, settings: ChatSettings, boot_id: UUID, desk: Desk) -> None:
+        self._database = database
+        self._settings = settings
+        self._boot_id = boot_id
+        self._desk = desk
+
+    async def ask(self, identity: Identity, question: Question, charge: Charge) -> Asked:
+        """Store a question and its reply; a known `client_id` answers with what was stored then.
+
+        `charge` is awaited before anything new is stored: repeats are free.
+        """
+
+        async def find(db: AsyncSession) -> Asked | None:
+            return await self._find_asked(db, identity, question)
+
+        async def store(db: AsyncSession) -> tuple[Asked, Committed]:
+            return await self._store(db, identity, question)
+
+        return await self._once(question.client_id, find, store, charge)
+
+    async def stop(self, identity: Identity, message_id: UUID) -> Asked:
+        """Stop a reply, or find that it has ended; its owner ends it, in band, behind its last token."""
+        async with self._database.transaction() as db:
+            access, reply = await access_message(db, message_id, identity, for_update=True)
+            if reply.role != "assistant":
+                raise MessageNotFound
+            conversation = access.conversation
+            before, committed = conversation.rev, Committed(conversation.id)
+            if reply.status == "queued":
+                repository.end(conversation, reply, "stopped")
+                await db.flush()
+                committed.changes.append(change_of(reply))
+            elif reply.status not in ENDED:
+                reply.status = "stopping"
+                committed.stops.append(ToStop(reply.id, reply.owner))
+        self._desk.follow_up(committed)
+        question_id = reply.question_id or reply.id
+        return Asked(conversation.id, question_id, reply.id, is_duplicate=False, rev=before)
+
+    async def find_end(self, message_id: UUID) -> int | None:
+        """Return the rev at which a reply ended; None while it has not."""
+        async with self._database.transaction() as db:
+            message = await repository.find_message(db, message_id)
+        return message.ended_rev if message is not None else None
+
+    async def find_due(self, conversation_id: UUID, reply_id: UUID | None) -> UUID | None:
+        """Return the reply a resumed stream waits for: the one its cursor names here, else the newest."""
+        async with self._database.transaction() as db:
+            due = await repository.find_message(db, reply_id) if reply_id is not None else None
+            if due is None or due.conversation_id != conversation_id or due.role != "assistant":
+                due = await repository.find_newest_reply(db, conversation_id)
+        return due.id if due is not None else None
+
+    async def read_pair(self, asked: Asked) -> tuple[MessageView, MessageView | None]:
+        """Return a question and its reply as they stand."""
+        async with self._database.transaction() as db:
+            question = await repository.find_message(db, asked.message_id)
+            reply = await repository.find_message(db, asked.reply_id) if asked.reply_id else None
+        if question is None:
+            raise MessageNotFound
+        return message_view(question), message_view(reply) if reply is not None else None
+
+    async def again(self, identity: Identity, wish: Again, charge: Charge) -> Asked:
+        """Answer the newest question anew."""
+
+        async def find(db: AsyncSession) -> Asked | None:
+            return await self._find_again(db, identity, wish)
+
+        async def store(db: AsyncSession) -> tuple[Asked, Committed]:
+            access, message = await access_message(db, wish.message_id, identity, for_update=True)
+            return await self._store_again(db, identity, access, message, wish)
+
+        return await self._once(wish.client_id, find, store, charge)
+
+    async def _once(self, client_id: str | None, find: Find, store: Store, charge: Charge) -> Asked:
+        """Store what is asked unless it is known by its id, also when a twin is quicker."""
+        if client_id is not None:
+            async with self._database.transaction() as db:
+                known = await find(db)
+            if known is not None:
+                return known
+        self._desk.admit()
+        await charge()
+        committed: Committed | None = None
+        try:
+            async with self._database.transaction() as db:
+                asked, committed = await store(db)
+                for claimed in committed.claimed:
+                    self._desk.expect(claimed.message_id)
+        except IntegrityError:
+            self._forget(committed)
+            async with self._database.transaction() as db:
+                known = await find(db)
+            if known is None:
+                raise
+            return known
+        except BaseException:
+            self._forget(committed)
+            raise
+        self._desk.follow_up(committed)
+        return asked
+
+    async def _find_asked(self, db: AsyncSession, identity: Identity, question: Question) -> Asked | None:
+        message = await repository.find_by_client_id(db, identity.user_id, question.client_id or "")
+        if message is None:
+            return None
+        await access_conversation(db, message.conversation_id, identity)
+        is_other = question.conversation_id not in {None, message.conversation_id}
+        if (
+            is_other
+            or message.content != question.content
+            or message.role == "assistant"
+            or message.replaces is not None
+        ):
+            raise ClientIdReused(param="client_id")
+        reply_id = await repository.find_reply_to(db, message.id, message.conversation_id)
+        return Asked(message.conversation_id, message.id, reply_id, is_duplicate=True, rev=message.rev - 1)
+
+    async def _find_again(self, db: AsyncSession, identity: Identity, wish: Again) -> Asked | None:
+        message = await repository.find_by_client_id(db, identity.user_id, wish.client_id or "")
+        if message is None:
+            return None
+        await access_conversation(db, message.conversation_id, identity)
+        if wish.content is None:
+            if message.role != "assistant" or wish.message_id not in {message.replaces, message.question_id}:
+                raise ClientIdReused(param="client_id")
+            question_id = message.question_id or message.id
+            return Asked(message.conversation_id, question_id, message.id, is_duplicate=True, rev=message.rev - 1)
+        if message.replaces != wish.message_id or message.content != wish.content:
+            raise ClientIdReused(param="client_id")
+        reply_id = await repository.find_reply_to(db, message.id, message.conversation_id)
+        return Asked(message.conversation_id, message.id, reply_id, is_duplicate=True, rev=message.rev - 1)
+
+    async def _store(self, db: AsyncSession, identity: Identity, asked: Question) -> tuple[Asked, Committed]:
+        access = await self._open(db, identity, asked)
+        conversation = access.conversation
+        before, committed = conversation.rev, Committed(conversation.id)
+        conversation.completed_at = None
+        if not conversation.title:
+            conversation.title = title_of(asked.content)
+            conversation.rev += 1
+            conversation.meta_rev = conversation.rev
+            committed.changes.append(conversation_change(conversation))
+        is_staff = is_operator(identity) and conversation.owner_id != identity.user_id
+        is_answered = conversation.mode == "ai" and not is_staff
+        live = await repository.list_live(db, conversation.id) if is_answered and asked.conversation_id else []
+        if live:
+            self._make_way(live, asked.on_busy, committed)
+        question = repository.add_message(
+            db,
+            conversation,
+            id=new_id(),
+            role="operator" if is_staff else "user",
+            content=asked.content,
+            author_id=identity.user_id,
+            author_name=access.user_name,
+            client_id=asked.client_id,
+        )
+        rows = [question]
+        if is_answered:
+            rows.append(self._add_reply(db, conversation, question, committed, can_start=not live))
+        await db.flush()
+        committed.changes.extend(change_of(row) for row in rows)
+        reply_id = rows[1].id if is_answered else None
+        return Asked(conversation.id, question.id, reply_id, is_duplicate=False, rev=before), committed
+
+    async def _store_again(
+        self, db: AsyncSession, identity: Identity, access: Access, message: Message, wish: Again
+    ) -> tuple[Asked, Committed]:
+        conversation = access.conversation
+        if conversation.mode == "human":
+            raise HumanMode
+        question = await repository.find_newest_question(db, conversation.id)
+        newest = await repository.find_newest_reply(db, conversation.id)
+        named = message.question_id if message.role == "assistant" else message.id
+        if question is None or named != question.id or (message.role == "assistant" and message is not newest):
+            raise NotLast
+        if wish.content is not None and message.role != "user":
+            raise NotLast
+        before, committed = conversation.rev, Committed(conversation.id)
+        live = await repository.list_live(db, conversation.id)
+        # Only this turn gives way; what is being written for an earlier question goes on.
+        ended = [row for row in live if row.question_id == question.id and row.status == "queued"]
+        for row in ended:
+            repository.end(conversation, row, "stopped")
+        for row in live:
+            if row.question_id == question.id and row.status == "streaming":
+                row.status = "stopping"
+                committed.stops.append(ToStop(row.id, row.owner))
+        if wish.content is not None:
+            question = repository.add_message(
+                db,
+                conversation,
+                id=new_id(),
+                role="user",
+                content=wish.content,
+                author_id=identity.user_id,
+                author_name=access.user_name,
+                client_id=wish.client_id,
+                replaces=question.id,
+            )
+        is_free = len(ended) == len(live)
+        await db.flush()
+        reply = self._add_reply(db, conversation, question, committed, can_start=is_free)
+        if wish.content is None:
+            reply.replaces = newest.id if newest is not None else None
+            reply.author_id, reply.client_id = identity.user_id, wish.client_id
+        await db.flush()
+        committed.changes.extend(change_of(row) for row in (*ended, question, reply) if row.rev > before)
+        return Asked(conversation.id, question.id, reply.id, is_duplicate=False, rev=before), committed
+
+    async def _open(self, db: AsyncSession, identity: Identity, question: Question) -> Access:
+        if question.conversation_id is not None:
+            return await access_conversation(db, question.conversation_id, identity, for_update=True)
+        title = title_of(question.content)
+        conversation = Conversation(
+            id=new_id(), owner_id=identity.user_id, title=title, mode="ai", rev=0, meta_rev=0, last_seq=0
+        )
+        db.add(conversation)
+        return Access(conversation, await repository.find_user_name(db, identity.user_id))
+
+    def _make_way(self, live: Sequence[Message], on_busy: OnBusy, committed: Committed) -> None:
+        """Apply the policy for a conversation in which something is being written or waits."""
+        if on_busy == "reject":
+            raise Busy
+        if sum(row.status == "queued" for row in live) >= self._settings.queue_max:
+            raise QueueFull
+        if on_busy == "interrupt" and live[0].status != "queued":
+            live[0].status = "stopping"
+            committed.stops.append(ToStop(live[0].id, live[0].owner))
+
+    def _add_reply(
+        self, db: AsyncSession, conversation: Conversation, question: Message, committed: Committed, *, can_start: bool
+    ) -> Message:
+        starts = can_start and self._desk.has_room()
+        reply = repository.add_message(
+            db,
+            conversation,
+            id=new_id(),
+            role="assistant",
+            question_id=question.id,
+            status="streaming" if starts else "queued",
+            owner=self._boot_id if starts else None,
+            attempt=1 if starts else 0,
+        )
+        if starts:
+            committed.claimed.append(Claimed(conversation.id, reply.id, 1))
+        return reply
+
+    def _forget(self, committed: Committed | None) -> None:
+        for claimed in committed.claimed if committed else ():
+            self._desk.forget(claimed.message_id)
+
+
+def title_of(content: str) -> str:
+    """Return what a list shows of a conversation that nobody named: how its first question begins."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in content).split())
+    if len(line) <= TITLE_CHARACTERS:
+        return line
+    return line[: TITLE_CHARACTERS - 1].rsplit(" ", 1)[0].rstrip() + "…"
