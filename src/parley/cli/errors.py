@@ -36,6 +36,7 @@ SENTENCES: Mapping[str, Callable[[Any], str | None]] = {
     "parley.core.embedded.errors.EmbeddedError": _text,
     "parley.core.errors.DatabaseUnavailable": _database_away,
     "parley.core.errors.AppError": _message,
+    "parley.client.errors.ParleyError": _message,
     # Only what the reasons know is the user's to mend: rights, names, locks. Anything else in SQL is ours.
     "sqlalchemy.exc.DBAPIError": lambda error: (reason := find_reason(error)) and f"the database {reason}",
     "asyncpg.exceptions._base.PostgresError": lambda error: (reason := find_reason(error)) and f"the database {reason}",

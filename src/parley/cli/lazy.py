@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Entry] = {
     "config": Entry("parley.cli.config:config", "Show every setting and where it came from; secrets stay hidden."),
     "users": Entry("parley.cli.users:app", "Create, list and change accounts."),
     "ask": Entry("parley.cli.ask:ask", "Ask the agent a question and watch the answer grow."),
+    "chat": Entry("parley.cli.chat:chat", "Chat with a service that runs, in this terminal."),
     "models": Entry("parley.cli.models:models", "List the models that are configured and ask their provider for each."),
     "openapi": Entry("parley.cli.openapi:openapi", "Print the OpenAPI document as JSON."),
 }
