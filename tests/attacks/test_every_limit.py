@@ -11,7 +11,7 @@ from tests.fixtures.service import Service
 from parley.core.limits import General
 from parley.core.routing import api_routes
 
-NAMES = ("GENERAL", "LISTS", "ASK", "LOGIN", "REGISTER")
+NAMES = ("GENERAL", "LISTS", "ASK", "LOGIN", "REGISTER", "ASSETS")
 ALLOWED = 2
 TINY = {f"PARLEY_LIMIT_{name}": f"{ALLOWED}/hour" for name in NAMES}
 # Orchestrators ask these often and must never be told to slow down.

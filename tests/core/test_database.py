@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from asyncpg import PostgresSyntaxError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from tests.fixtures.service import settings_for
@@ -125,3 +126,25 @@ async def test_missing_rights_are_not_an_empty_database(database_url: str) -> No
     async with owner.transaction() as session:
         await session.execute(text("DROP ROLE stranger"))
     await owner.close()
+
+
+async def test_a_statement_of_the_driver_answers_and_leaves_nothing_behind(database_url: str) -> None:
+    """Cancelled, its connection is given up: an answer that is still on its way meets nobody else."""
+    database = open_database(database_url, PARLEY_DATABASE_POOL_SIZE="1", PARLEY_DATABASE_POOL_OVERFLOW="0")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await database.fetch("SELECT pg_sleep(60)")
+
+    [row] = await database.fetch("SELECT $1::int + 1 AS next, now() = transaction_timestamp() AS alone", 1)
+    assert (row["next"], row["alone"]) == (2, True)
+    with pytest.raises(PostgresSyntaxError):
+        await database.fetch("SELEC 1")
+    await database.ping()
+    await database.close()
+
+
+async def test_a_statement_of_the_driver_meets_a_database_that_is_away() -> None:
+    database = open_database("postgresql://parley@127.0.0.1:1/parley")
+    with pytest.raises(DatabaseUnavailable):
+        await database.fetch("SELECT 1")
+    await database.close()

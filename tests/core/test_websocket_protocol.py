@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from tests.core.edge import BINARY, CLOSE, CONT, PING, PONG, TEXT, UPGRADE, connected, frame, serving
+from uvicorn.protocols.utils import ClientDisconnected
 
 from parley.core.serving import Bounds
+from parley.core.websocket_protocol import text_frame
 
 
 async def test_messages_pass_whole_or_in_pieces() -> None:
@@ -137,3 +139,19 @@ async def test_whoever_talks_is_there_also_without_pongs() -> None:
         frames = [await client.frame() for _ in range(15)]
         assert CLOSE not in {opcode for opcode, _ in frames}
         assert edge.app.ended == 0
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+async def test_frames_made_once_go_out_between_the_others_and_never_after_a_goodbye(size: int) -> None:
+    async with serving() as edge, connected(edge.port) as client:
+        await client.upgrade()
+        write = edge.app.scopes[0]["extensions"]["parley"]["write"]
+        [protocol] = edge.server.server_state.connections
+        await protocol.send({"type": "websocket.send", "text": "first"})
+        await write(text_frame(b"a" * size))
+        await protocol.send({"type": "websocket.send", "text": "last"})
+        assert [await client.frame() for _ in range(3)] == [(TEXT, b"first"), (TEXT, b"a" * size), (TEXT, b"last")]
+        await protocol.send({"type": "websocket.close", "code": 1000})
+        with pytest.raises(ClientDisconnected):
+            await write(text_frame(b"more"))
+        assert await client.close_code() == 1000

@@ -6,10 +6,8 @@ Decides between going on from a cursor and a `reset`; knows no sockets and no Re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
-
-import orjson
 
 from parley.auth.schemas import Identity
 from parley.chat import protocol, repository
@@ -26,7 +24,6 @@ RESET_ROWS = 50  # DESIGN 4.5
 # By the driver, all in one statement: who comes waits for it, and everybody comes at once.
 _OF_CONVERSATION = ("id", "owner_id", "title", "mode", "archived_at", "rev", "meta_rev")
 _OF_MESSAGE = [column.key for column in Message.__table__.columns if column.key != "search"]
-_JSON = ("steps", "shown_steps", "sources")
 _STATEMENT = (
     "SELECT {conversation}, (SELECT u.name FROM users u WHERE u.id = $2) AS user_name,"
     " (SELECT l.id FROM messages l WHERE l.conversation_id = c.id AND l.status IN ('streaming', 'stopping')) AS live,"
@@ -103,12 +100,5 @@ async def _read(database: Database, identity: Identity, conversation_id: UUID, s
         raise ConversationNotFound
     first = records[0]
     conversation = Conversation(**{name: first[f"c_{name}"] for name in _OF_CONVERSATION})
-    rows = [_message(record) for record in records if record["id"] is not None]
+    rows = [Message(**{name: record[name] for name in _OF_MESSAGE}) for record in records if record["id"] is not None]
     return _Found(conversation, first["user_name"] or "", first["live"], rows)
-
-
-def _message(record: Any) -> Message:
-    values = {name: record[name] for name in _OF_MESSAGE}
-    for name in _JSON:
-        values[name] = orjson.loads(values[name])
-    return Message(**values)

@@ -30,7 +30,7 @@ from parley.chat import protocol, repository
 from parley.chat.admission import Admission
 from parley.chat.connections import ConnectionManager
 from parley.chat.control import Control
-from parley.chat.models import ENDED, Message
+from parley.chat.models import ENDED
 from parley.chat.replicator import Replicator
 from parley.chat.repository import ToStop
 from parley.chat.rows import change_of
@@ -374,7 +374,6 @@ class Replies:
 
     async def _store_end(self, writing: Writing, ending: Ending, text: str, tape_end: int) -> Committed:
         claimed, committed = writing.claimed, Committed(writing.claimed.conversation_id)
-        promoted: Message | None = None
         try:
             async with self._database.transaction() as db:
                 conversation = await repository.lock(db, claimed.conversation_id)
@@ -411,8 +410,9 @@ class Replies:
                     committed.claimed.append(Claimed(claimed.conversation_id, promoted.id, promoted.attempt))
                     self.expect(promoted.id)
         except BaseException:
-            if promoted is not None:
-                self.forget(promoted.id)
+            # By the numbers that were noted: after a rollback a row no longer says its own.
+            for expected in committed.claimed:
+                self.forget(expected.message_id)
             raise
         return committed
 

@@ -1,0 +1,168 @@
+"""The same question again (RELIABILITY 5: 31; 3: 30, 31): one message, one answer, and one order for every tab."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+from tests.attacks.claims import assert_refused
+from tests.attacks.wires import Event, Socket, Talk, chatting, port_of, socket_to, talk, watching
+from tests.conftest import Start
+from tests.fixtures.service import Account, Service
+
+TWINS = 20
+
+
+async def post(service: Service, account: Account, path: str, body: dict[str, Any]) -> httpx.Response:
+    return await service.http.post(path, json=body, headers=account.headers, timeout=20)
+
+
+async def asked_over_socket(chat: Talk, client_id: str, content: str) -> Event:
+    async with watching(chat) as socket:
+        await socket.say("chat", client_id=client_id, content=content)
+        while True:
+            event = await socket.event()
+            if event["type"] in {"ack", "error"}:
+                return event
+
+
+async def test_twenty_twins_on_every_route_are_one_question_and_one_answer(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket, pace_s=0.01) as service:
+        chat = await talk(service)
+        told, streamed = {"content": "Twice?", "client_id": "c-1"}, {"message": "Twice?", "client_id": "c-1"}
+        in_talk = streamed | {"conversation_id": chat.id}
+        by_rest = [
+            post(service, chat.account, f"/chat/conversations/{chat.id}/messages", told) for _ in range(TWINS // 4)
+        ]
+        by_send = [post(service, chat.account, "/chat/send", in_talk) for _ in range(TWINS // 4)]
+        by_stream = [post(service, chat.account, "/chat/stream", in_talk) for _ in range(TWINS // 4)]
+        by_socket = [asked_over_socket(chat, "c-1", "Twice?") for _ in range(TWINS // 4)]
+        rest, send, streams, acks = await asyncio.gather(
+            *(asyncio.gather(*many) for many in (by_rest, by_send, by_stream, by_socket))
+        )
+
+        pairs = {(answer.json()["message"]["id"], answer.json()["reply"]["id"]) for answer in (*rest, *send)}
+        pairs |= {(ack["message_id"], ack["reply_id"]) for ack in acks}
+        for answer in streams:
+            [ack] = [json.loads(line[6:]) for line in answer.text.split("\n") if '"type":"ack"' in line]
+            pairs.add((ack["message_id"], ack["reply_id"]))
+            assert answer.text.endswith("data: [DONE]\n\n")
+            assert answer.text.count('"type":"complete"') == 1
+        assert len(pairs) == 1
+        rows = await chat.messages()
+        assert [row["role"] for row in rows] == ["user", "assistant"]
+        taken = [answer.status_code for answer in rest].count(202) + [ack["duplicate"] for ack in acks].count(False)
+        assert taken <= 1, "only one of them was the first"
+
+
+async def test_twins_without_a_conversation_make_one(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket) as service:
+        account = await service.register()
+        body = {"message": "Hello", "client_id": "c-1"}
+        answers = await asyncio.gather(*(post(service, account, "/chat/send", body) for _ in range(TWINS)))
+
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.json()["conversation_id"] for answer in answers}) == 1
+        listed = await service.http.get("/chat/conversations", headers=account.headers)
+        assert len(listed.json()["data"]) == 1, "nothing is left of the twins that lost"
+
+
+async def test_the_same_id_for_something_else_is_refused_on_every_route(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket) as service:
+        chat = await talk(service)
+        other = await talk(service, chat.account)
+        first = await post(service, chat.account, "/chat/send", {"message": "One", "client_id": "c-1"} | in_(chat))
+        path = f"/chat/conversations/{chat.id}/messages"
+        for answer in (
+            await post(service, chat.account, path, {"content": "Two", "client_id": "c-1"}),
+            await post(service, chat.account, path, {"content": "One ", "client_id": "c-1"}),
+            await post(service, chat.account, "/chat/send", {"message": "Two", "client_id": "c-1"} | in_(chat)),
+            await post(service, chat.account, "/chat/send", {"message": "One", "client_id": "c-1"} | in_(other)),
+            await post(service, chat.account, "/chat/stream", {"message": "Two", "client_id": "c-1"}),
+            await post(
+                service, chat.account, f"/chat/messages/{first.json()['reply']['id']}/regenerate", {"client_id": "c-1"}
+            ),
+        ):
+            assert_refused(answer, 422, code="client_id_reused")
+        refused = await asked_over_socket(chat, "c-1", "Two")
+        assert (refused["type"], refused["error"]["code"]) == ("error", "client_id_reused")
+        assert refused["ref"] == "c-1"
+        assert len(await chat.messages()) == 2
+        assert await other.messages() == []
+
+
+def in_(chat: Talk) -> dict[str, str]:
+    return {"conversation_id": chat.id}
+
+
+async def test_the_same_id_of_somebody_else_is_another_question(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket) as service:
+        ada, eve = await talk(service), await talk(service)
+        mine, theirs = [
+            await post(service, chat.account, "/chat/send", {"message": "Hello", "client_id": "c-1"} | in_(chat))
+            for chat in (ada, eve)
+        ]
+        assert (mine.status_code, theirs.status_code) == (200, 200)
+        assert mine.json()["message"]["id"] != theirs.json()["message"]["id"]
+        refused = await post(service, eve.account, "/chat/send", {"message": "Hello", "client_id": "c-2"} | in_(ada))
+        assert_refused(refused, 404, code="conversation_not_found")
+
+
+async def test_an_id_may_have_64_characters_of_its_kind(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket) as service:
+        chat = await talk(service)
+        path = f"/chat/conversations/{chat.id}/messages"
+        bad = ("a" * 65, "a" * 256, "a" * 10_000, "", " ", "a b", "\u00e9", "a\n", "a\x00", "../a", "a;b", "\u0661")
+        async with watching(chat) as socket:
+            for client_id in bad:
+                refused = await post(service, chat.account, path, {"content": "Hello", "client_id": client_id})
+                assert refused.status_code == 422, client_id
+                assert client_id.strip() == "" or client_id[:60] not in refused.text
+            for client_id in bad[:5]:
+                await socket.say("chat", client_id=client_id, content="Hello")
+                assert (await socket.until("error"))[-1]["error"]["param"] == "client_id"
+        assert await chat.messages() == []
+        good = await post(service, chat.account, path, {"content": "Hello", "client_id": "a-_Z" * 16})
+        assert good.status_code == 202
+
+
+async def test_ten_tabs_that_talk_at_once_see_one_order(start_on_socket: Start) -> None:
+    """A screen built from events is the screen a reload would give."""
+    async with chatting(start_on_socket, pace_s=0.002, PARLEY_CHAT_QUEUE_MAX="20") as one:
+        chat = await talk(one)
+
+        async def tab(number: int) -> list[Event]:
+            async with socket_to(port_of(one), chat.id, headers=chat.account.headers) as socket:
+                events = await socket.until("reset")
+                await socket.say("chat", client_id=f"tab-{number}", content=f"Question {number}")
+                while sum(event["type"] == "complete" for event in events) < 10:
+                    events.append(await next_of(socket))
+                return events
+
+        screens = await asyncio.gather(*(tab(number) for number in range(10)))
+        stored = [(row["id"], row["seq"], row["content"]) for row in await chat.messages()]
+        for events in screens:
+            assert shown(events) == stored
+            revs = [event["message"]["rev"] for event in events if event["type"] == "message"]
+            assert revs == sorted(revs)
+
+
+async def next_of(socket: Socket) -> Event:
+    async with asyncio.timeout(20):
+        return await socket.event()
+
+
+def shown(events: list[Event]) -> list[tuple[str, int, str]]:
+    """Return the rows a screen holds in the end, in the order it shows them."""
+    rows: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event["type"] == "reset":
+            rows = {row["id"]: dict(row) for row in event["messages"]}
+        elif event["type"] == "message":
+            kept = rows.get(event["message"]["id"], {}).get("content", "")
+            rows[event["message"]["id"]] = {**event["message"], "content": event["message"]["content"] or kept}
+        elif event["type"] == "token":
+            rows[event["message_id"]]["content"] += event["content"]
+        elif event["type"] == "restart":
+            rows[event["message_id"]]["content"] = ""
+    return [(row["id"], row["seq"], row["content"]) for row in sorted(rows.values(), key=lambda row: row["seq"])]
