@@ -104,6 +104,13 @@ def logs() -> Iterator[list[dict[str, Any]]]:
         print(*(f"{key}={value}" for key, value in event.items()))
 
 
+@pytest.fixture
+def at_leisure(loop_guard: LoopGuard) -> Iterator[None]:
+    """Guard no loop: what serves runs in processes of its own, and this one may look around in between."""
+    with loop_guard.paused():
+        yield
+
+
 @pytest_asyncio.fixture
 async def database_url() -> AsyncIterator[str]:
     """A database of the test's own, copied from the migrated template."""

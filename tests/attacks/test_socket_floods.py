@@ -153,7 +153,9 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-async def test_twenty_flooders_at_once_hold_nobody_up(tmp_path: Path, database_url: str, redis_url: str) -> None:
+async def test_twenty_flooders_at_once_hold_nobody_up(
+    tmp_path: Path, database_url: str, redis_url: str, at_leisure: None
+) -> None:
     """In a worker of its own: how long others wait, and what is left in memory."""
     with served(tmp_path, database_url, redis_url, "--workers", "1") as serving:
         async with remote(serving.port) as service:

@@ -1,13 +1,18 @@
-"""`make bench`: the figures of the house as paired ratios in one run, with their spread. Prints one table."""
+"""`make bench`: the figures of the house and of the streaming path as paired ratios in one run, with their spread.
 
+Prints one table and draws the streaming part of it.
+"""
+
+import argparse
 import asyncio
 import os
 import tempfile
 from pathlib import Path
 
 import uvloop
-from tests.bench import parts
+from tests.bench import parts, streaming
 from tests.bench.pairs import CONNECTIONS, compare, questions
+from tests.bench.plot import write_plot
 from tests.bench.servers import CORES, Server, bare, ours, pin
 from tests.bench.storm import PASSWORD, login_storm
 from tests.bench.table import Row, show
@@ -19,6 +24,10 @@ STARTS = 5
 
 def main() -> None:
     """Measure everything."""
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds of the streaming path")
+    is_quick = parser.parse_args().quick
+    streaming.end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as name:
         place = Path(name).resolve()
         place.chmod(0o711)  # root's PostgreSQL runs as another user
@@ -29,7 +38,9 @@ def main() -> None:
                 rows += runner.run(_over_http(serving, our_server, bare_server))
             pin(os.getpid(), CORES)
         rows.append(Row("start to ready, 2 workers, initialised folder", [_start(place) for _ in range(STARTS)], "s"))
-    show(rows)
+    streamed = streaming.measure(is_quick=is_quick)
+    show([*rows, *streamed])
+    print(f"plot: {write_plot(streaming.OUTPUT, streamed)}")
 
 
 async def _over_http(serving: Serving, our_server: Server, bare_server: Server) -> list[Row]:

@@ -146,7 +146,7 @@ async def test_frames_made_once_go_out_between_the_others_and_never_after_a_good
     async with serving() as edge, connected(edge.port) as client:
         await client.upgrade()
         write = edge.app.scopes[0]["extensions"]["parley"]["write"]
-        [protocol] = edge.server.server_state.connections
+        protocol: Any = next(iter(edge.server.server_state.connections))
         await protocol.send({"type": "websocket.send", "text": "first"})
         await write(text_frame(b"a" * size))
         await protocol.send({"type": "websocket.send", "text": "last"})

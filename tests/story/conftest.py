@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.fixtures.guards import LoopGuard
 from tests.story.chatting import Chatting, Person, Stage, staged
 from tests.story.serving import Serving
 
@@ -62,13 +61,6 @@ def desk() -> Iterator[Chatting]:
         running = Chatting(path, "--workers", "4", environ={"PYTHONPATH": os.pathsep.join(places)})
         yield running
         running.end()
-
-
-@pytest.fixture
-def at_leisure(loop_guard: LoopGuard) -> Iterator[None]:
-    """Guard no loop: what serves runs in processes of its own, and this one may look around in between."""
-    with loop_guard.paused():
-        yield
 
 
 @pytest_asyncio.fixture

@@ -72,7 +72,7 @@ def assemble_agents(
     tariff = Tariff(prices, _addresses(settings, openai))
     budgets = Budgets(scripts, tasks, settings, clock)
     tools = shipped_tools()
-    service = AgentService(database, default_definition(), [tool.name for tool in tools])
+    service = AgentService(database, default_definition(), [tool.name for tool in tools], clock)
     models = Lineup(
         Metered(fallback, budgets, tariff),
         ResponseCache(scripts, tasks, settings),

@@ -13,9 +13,12 @@ from parley.agents.definition import DEFAULT_NAME, AgentDefinition
 from parley.agents.models import Agent, AgentVersion
 from parley.agents.prompts.rendering import PromptError, check_prompt
 from parley.agents.schemas import AgentCommand, AgentView, to_command, to_definition
+from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import NotFound, Unprocessable
 from parley.core.schemas import Page
+
+KNOWN_S = 1.0  # what other workers answer with after an edit; a query for each reply costs as much as its rows
 
 log = structlog.get_logger(__name__)
 
@@ -23,8 +26,10 @@ log = structlog.get_logger(__name__)
 class AgentService:
     """What can be done with agents. The default one exists from the first look on."""
 
-    def __init__(self, database: Database, default: AgentDefinition, tools: Collection[str]) -> None:
+    def __init__(self, database: Database, default: AgentDefinition, tools: Collection[str], clock: Clock) -> None:
         self._database = database
+        self._clock = clock
+        self._known: dict[str, tuple[AgentDefinition, float]] = {}
         self._default = default
         self._tools = tools
         self._is_seeded = False
@@ -63,15 +68,20 @@ class AgentService:
                 raise NotFound
             await repository.add_version(db, agent_id, command.model_dump(), author)
             found = await repository.find_agent(db, name)
+        self._known.pop(name, None)
         if found is None:
             raise NotFound
         return _view(*found)
 
     async def find_definition(self, name: str | None) -> AgentDefinition | None:
         """Return what the runner works with; without a name, the default agent. Raise AgentError for a broken row."""
+        name = name or DEFAULT_NAME
+        known = self._known.get(name)
+        if known is not None and known[1] > self._clock.monotonic():
+            return known[0]
         async with self._database.transaction() as db:
             await self._seed(db)
-            found = await repository.find_agent(db, name or DEFAULT_NAME)
+            found = await repository.find_agent(db, name)
         if found is None:
             return None
         agent, version = found
@@ -79,7 +89,9 @@ class AgentService:
             command = AgentCommand.model_validate(version.definition)
         except ValidationError as error:
             raise AgentError("is stored in a form that is not understood") from error
-        return to_definition(agent.name, version.version, command)
+        definition = to_definition(agent.name, version.version, command)
+        self._known[name] = (definition, self._clock.monotonic() + KNOWN_S)
+        return definition
 
     async def _check(self, command: AgentCommand) -> None:
         """Refuse what would fail every reply."""

@@ -12,7 +12,7 @@ from parley.chat.errors import ConversationNotFound, MessageNotFound
 from parley.chat.models import Conversation, Message, Participant
 
 # Of auth, by name only.
-USERS = table("users", column("id"), column("name"), column("role"), column("email"))
+USERS = table("users", column("id"), column("name"))
 
 
 # The same door for statements of the driver: $1 the conversation, $2 the caller, $3 whether an operator.

@@ -129,9 +129,18 @@ class ConnectionManager:
     # Coming and going.
 
     async def open(
-        self, identity: Identity, conversation_id: UUID, cursor: str | None = None, since: Position | None = None
+        self,
+        identity: Identity,
+        conversation_id: UUID,
+        cursor: str | None = None,
+        since: Position | None = None,
+        *,
+        fresh: Standing | None = None,
     ) -> Opening:
-        """Take a place and say what leads to the present; raise ConversationNotFound. Ends with `leave`."""
+        """Take a place and say what leads to the present; raise ConversationNotFound. Ends with `leave`.
+
+        `fresh` is all there is of a conversation that began in this turn of the loop: nothing else can have changed it.
+        """
         position, reason = since, "joined"
         if cursor is not None:
             if not self._database.timeline:
@@ -139,10 +148,13 @@ class ConnectionManager:
             position, reason = self._read_cursor(conversation_id, cursor)
         watched = self._hold(conversation_id)
         try:
-            await asyncio.shield(watched.subscribed)
-            standing = await read_standing(self._database, identity, conversation_id, position, reason)
+            standing = fresh
+            if standing is None:
+                await asyncio.shield(watched.subscribed)
+                standing = await read_standing(self._database, identity, conversation_id, position, reason)
             if not watched.is_loaded:
                 self._begin(watched, standing)
+            watched.owner_id = standing.conversation.owner_id  # a guest's may have become somebody else's
             if position is not None and position.reply is not None and watched.hub.find_tape(position.reply) is None:
                 await self._read_log(watched, [position.reply])
         except BaseException:

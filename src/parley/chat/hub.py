@@ -203,8 +203,9 @@ def follow_tape(position: Position, tape: Tape) -> list[Frame]:
         position = position._replace(attempt=tape.attempt, n=0)
         if has_text:
             frames.append(Frame(restart(tape.message_id, tape.attempt), position))
-    for end, part in tape.after(position.n):
-        position = position._replace(n=end)
+    rev, reply, attempt, n = position
+    for end, part in tape.after(n):
+        position = Position(rev, reply, attempt, end)  # the hot path: `_replace` costs three times as much
         frames.append(Frame(token(tape.head, part) if isinstance(part, str) else part, position))
     return frames
 

@@ -18,12 +18,12 @@ from parley.chat.errors import ConversationNotFound
 from parley.chat.hub import FindTape, Frame, follow_change
 from parley.chat.models import Conversation, Message
 from parley.chat.rows import change_of, conversation_view, in_order, message_view
+from parley.chat.statements import MESSAGE_COLUMNS, message_of
 from parley.core.database import Database
 
 RESET_ROWS = 50  # DESIGN 4.5
 # By the driver, all in one statement: who comes waits for it, and everybody comes at once.
 _OF_CONVERSATION = ("id", "owner_id", "title", "mode", "archived_at", "rev", "meta_rev")
-_OF_MESSAGE = [column.key for column in Message.__table__.columns if column.key != "search"]
 _STATEMENT = (
     "SELECT {conversation}, (SELECT u.name FROM users u WHERE u.id = $2) AS user_name,"
     " (SELECT l.id FROM messages l WHERE l.conversation_id = c.id AND l.status IN ('streaming', 'stopping')) AS live,"
@@ -32,7 +32,7 @@ _STATEMENT = (
 )
 _PARTS = {
     "conversation": ", ".join(f"c.{name} AS c_{name}" for name in _OF_CONVERSATION),
-    "message": ", ".join(f"m.{name}" for name in _OF_MESSAGE),
+    "message": ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS),
     "door": DOOR_SQL,
 }
 CHANGED = _STATEMENT.format(which=" AND n.rev > $4 ORDER BY n.rev LIMIT $5", order="m.rev", **_PARTS)
@@ -100,5 +100,5 @@ async def _read(database: Database, identity: Identity, conversation_id: UUID, s
         raise ConversationNotFound
     first = records[0]
     conversation = Conversation(**{name: first[f"c_{name}"] for name in _OF_CONVERSATION})
-    rows = [Message(**{name: record[name] for name in _OF_MESSAGE}) for record in records if record["id"] is not None]
+    rows = [message_of(record) for record in records if record["id"] is not None]
     return _Found(conversation, first["user_name"] or "", first["live"], rows)

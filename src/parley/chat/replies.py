@@ -36,6 +36,7 @@ from parley.chat.repository import ToStop
 from parley.chat.rows import change_of
 from parley.chat.service import Claimed, Committed
 from parley.chat.settings import ChatSettings
+from parley.chat.statements import end_reply
 from parley.chat.tape import Tape
 from parley.chat.turns import read_turn, stored_steps
 from parley.core.backoff import full_jitter
@@ -48,6 +49,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_BASE_S, RETRY_CAP_S = 0.1, 1.0  # of what PostgreSQL, being away, could not take
 MOST_BEGINNINGS = 20  # about 15 s: nothing has been shown, and the question waits in vain
+TELL_AGAIN_S = 1.0
 INTERNAL = ("internal_error", "Something went wrong on our side.", True)
 Why = Literal["stopped", "fenced", "released"]
 
@@ -74,6 +76,8 @@ class Writing:
     task: asyncio.Task[None] | None = None
     why: Why | None = None
     """Why it was told to end before its model did."""
+    told_at: float = 0.0
+    """When it was told so last."""
     is_ending: bool = False
     steps: list[Step] = field(default_factory=list)
     shown_steps: list[dict[str, Any]] = field(default_factory=list)
@@ -159,11 +163,15 @@ class Replies:
             self._tasks.spawn("tell the owner", self._control.tell(stop.owner, stop.message_id))
 
     def end_early(self, message_id: UUID, why: Why) -> None:
-        """Cancel the model of a reply that is written here."""
-        writing = self._running.get(message_id)
-        if writing is None or writing.is_ending or writing.why is not None:
+        """Cancel the model of a reply that is written here; the beat says it again, should a cancellation be lost."""
+        writing, now = self._running.get(message_id), self._clock.monotonic()
+        if writing is None or writing.is_ending:
             return
-        writing.why = why
+        if writing.why is not None:
+            if now - writing.told_at < TELL_AGAIN_S:
+                return
+            log.warning("reply_told_again", message_id=str(message_id), why=writing.why)
+        writing.why, writing.told_at = writing.why or why, now
         if writing.task is not None:
             writing.task.cancel()
 
@@ -231,12 +239,16 @@ class Replies:
         return Ending("failed", error=INTERNAL)
 
     async def _ask(self, writing: Writing) -> Ending | None:
-        turn = await read_turn(self._database, writing.claimed.message_id, self._settings.history_messages)
+        claimed = writing.claimed
+        turn = claimed.turn or await read_turn(self._database, claimed.message_id, self._settings.history_messages)
         if turn is None:
             return Ending("failed", error=INTERNAL)
         writing.steps = list(turn.steps)
         async with self._agents.run(turn) as events:
             async for event in events:
+                if writing.why is not None:
+                    # The cancellation met this event and was lost: Python 3.11's `wait_for` does that.
+                    raise asyncio.CancelledError
                 ending = await self._take(writing, event)
                 if ending is not None:
                     return ending
@@ -364,13 +376,36 @@ class Replies:
         failures = 0
         while True:
             try:
-                committed = await self._store_end(writing, ending, text, tape_end)
+                committed = await self._end_plainly(writing, ending, text, tape_end)
+                committed = committed or await self._store_end(writing, ending, text, tape_end)
             except DatabaseUnavailable:
                 failures = await self._pause(failures)
             else:
                 break
         self._replicator.finish(writing.tape)
         self.follow_up(committed)
+
+    async def _end_plainly(self, writing: Writing, ending: Ending, text: str, tape_end: int) -> Committed | None:
+        """Store an end that nothing follows from; None where something may."""
+        if ending.finish_reason == "handoff":
+            return None
+        claimed = writing.claimed
+        ended = await end_reply(
+            self._database,
+            claimed.conversation_id,
+            claimed.message_id,
+            attempt=writing.tape.attempt,
+            owner=self._boot_id,
+            status=ending.status,
+            content=text,
+            finish_reason=ending.finish_reason,
+            error=ending.error,
+            tape_end=tape_end,
+            shown_steps=writing.shown_steps,
+            sources=writing.sources,
+            agent=(writing.agent, writing.agent_version, writing.model),
+        )
+        return None if ended is None else Committed(claimed.conversation_id, [change_of(ended)])
 
     async def _store_end(self, writing: Writing, ending: Ending, text: str, tape_end: int) -> Committed:
         claimed, committed = writing.claimed, Committed(writing.claimed.conversation_id)

@@ -12,8 +12,6 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from parley.agents.interface import TurnUser
-from parley.chat.access import USERS
 from parley.chat.changes import Change
 from parley.chat.models import LIVE, Conversation, Message
 from parley.chat.rows import change_of, conversation_change
@@ -86,25 +84,11 @@ async def find_newest_reply(db: AsyncSession, conversation_id: UUID) -> Message 
     return await db.scalar(query.order_by(Message.seq.desc()).limit(1))
 
 
-async def list_history(db: AsyncSession, conversation_id: UUID, before_seq: int, limit: int) -> Sequence[Message]:
-    """Return what was said before a reply, oldest first: at most `limit` of the newest."""
-    query = select(Message).where(Message.conversation_id == conversation_id, Message.seq < before_seq)
-    rows = (await db.scalars(query.order_by(Message.seq.desc()).limit(limit))).all()
-    return rows[::-1]
-
-
 async def list_changes(db: AsyncSession, conversation_id: UUID, after_rev: int) -> Sequence[Change] | None:
     """Return the changed messages after a rev, in order; None when they are too many."""
     query = select(Message).where(Message.conversation_id == conversation_id, Message.rev > after_rev)
     rows = (await db.scalars(query.order_by(Message.rev).limit(CHANGES_AT_ONCE + 1))).all()
     return None if len(rows) > CHANGES_AT_ONCE else [change_of(row) for row in rows]
-
-
-async def list_newest(db: AsyncSession, conversation_id: UUID, limit: int) -> Sequence[Message]:
-    """Return the newest messages, oldest first."""
-    query = select(Message).where(Message.conversation_id == conversation_id)
-    rows = (await db.scalars(query.order_by(Message.seq.desc()).limit(limit))).all()
-    return rows[::-1]
 
 
 def add_message(db: AsyncSession, conversation: Conversation, **values: Any) -> Message:
@@ -193,18 +177,6 @@ def set_mode(conversation: Conversation, mode: str) -> Change | None:
     conversation.rev += 1
     conversation.meta_rev = conversation.rev
     return conversation_change(conversation)
-
-
-async def find_user_name(db: AsyncSession, user_id: UUID) -> str:
-    """Return the name somebody is shown by."""
-    return await db.scalar(select(USERS.c.name).where(USERS.c.id == user_id)) or ""
-
-
-async def find_user(db: AsyncSession, user_id: UUID) -> TurnUser | None:
-    """Return somebody as tools know them."""
-    query = select(USERS.c.name, USERS.c.role, USERS.c.email.is_(None)).where(USERS.c.id == user_id)
-    found = (await db.execute(query)).one_or_none()
-    return None if found is None else TurnUser(user_id, found[0], found[1], is_guest=found[2])
 
 
 async def find_message(db: AsyncSession, message_id: UUID) -> Message | None:

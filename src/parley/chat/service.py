@@ -5,23 +5,26 @@ Writes nothing itself but rows; streams, tasks and other workers are told by `re
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from parley.agents.interface import HistoryMessage, Turn, TurnUser
 from parley.auth.schemas import Identity
 from parley.chat import repository
-from parley.chat.access import Access, access_conversation, access_message, is_operator
+from parley.chat.access import access_conversation, access_message, is_operator
 from parley.chat.changes import Change
 from parley.chat.errors import Busy, ClientIdReused, HumanMode, MessageNotFound, NotLast, QueueFull
 from parley.chat.models import ENDED, Conversation, Message
 from parley.chat.protocol import MessageView, OnBusy
+from parley.chat.reading import Standing
 from parley.chat.repository import ToStop
 from parley.chat.rows import change_of, conversation_change, message_view
 from parley.chat.settings import ChatSettings
-from parley.core.database import Database
+from parley.chat.statements import KNOWS, Begun, begin_conversation
+from parley.core.database import AlreadyThere, Database
 from parley.core.ids import new_id
 
 TITLE_CHARACTERS = 60  # of the first question: what a list shows
@@ -36,6 +39,8 @@ class Claimed:
     message_id: UUID
     attempt: int
     is_stopping: bool = False
+    turn: Turn | None = None
+    """What is asked, where it is known without reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,12 @@ class Asked:
     is_duplicate: bool
     rev: int
     """Just before the question."""
+    fresh: Standing | None = None
+    """Of a conversation that has just begun: all of it."""
 
 
 Find = Callable[[AsyncSession], Awaitable[Asked | None]]
-Store = Callable[[AsyncSession], Awaitable[tuple[Asked, Committed]]]
+Store = Callable[[], Awaitable[tuple[Asked, Committed]]]
 
 
 class Desk(Protocol):
@@ -128,10 +135,13 @@ class ChatService:
         async def find(db: AsyncSession) -> Asked | None:
             return await self._find_asked(db, identity, question)
 
-        async def store(db: AsyncSession) -> tuple[Asked, Committed]:
-            return await self._store(db, identity, question)
+        async def store() -> tuple[Asked, Committed]:
+            conversation_id = question.conversation_id
+            if conversation_id is None:
+                return await self._begin(identity, question)
+            return await self._commit(lambda db: self._store(db, identity, conversation_id, question))
 
-        return await self._once(question.client_id, find, store, charge)
+        return await self._once(identity, question.client_id, find, store, charge)
 
     async def stop(self, identity: Identity, message_id: UUID) -> Asked:
         """Stop a reply, or find that it has ended; its owner ends it, in band, behind its last token."""
@@ -181,37 +191,28 @@ class ChatService:
         async def find(db: AsyncSession) -> Asked | None:
             return await self._find_again(db, identity, wish)
 
-        async def store(db: AsyncSession) -> tuple[Asked, Committed]:
-            access, message = await access_message(db, wish.message_id, identity, for_update=True)
-            return await self._store_again(db, identity, access, message, wish)
+        async def store() -> tuple[Asked, Committed]:
+            return await self._commit(lambda db: self._store_again(db, identity, wish))
 
-        return await self._once(wish.client_id, find, store, charge)
+        return await self._once(identity, wish.client_id, find, store, charge)
 
-    async def _once(self, client_id: str | None, find: Find, store: Store, charge: Charge) -> Asked:
+    async def _once(self, identity: Identity, client_id: str | None, find: Find, store: Store, charge: Charge) -> Asked:
         """Store what is asked unless it is known by its id, also when a twin is quicker."""
-        if client_id is not None:
+        if client_id is not None and await self._database.fetch(KNOWS, identity.user_id, client_id):
             async with self._database.transaction() as db:
                 known = await find(db)
             if known is not None:
                 return known
         self._desk.admit()
         await charge()
-        committed: Committed | None = None
         try:
-            async with self._database.transaction() as db:
-                asked, committed = await store(db)
-                for claimed in committed.claimed:
-                    self._desk.expect(claimed.message_id)
-        except IntegrityError:
-            self._forget(committed)
+            asked, committed = await store()
+        except (IntegrityError, AlreadyThere):
             async with self._database.transaction() as db:
                 known = await find(db)
             if known is None:
                 raise
             return known
-        except BaseException:
-            self._forget(committed)
-            raise
         self._desk.follow_up(committed)
         return asked
 
@@ -246,8 +247,55 @@ class ChatService:
         reply_id = await repository.find_reply_to(db, message.id, message.conversation_id)
         return Asked(message.conversation_id, message.id, reply_id, is_duplicate=True, rev=message.rev - 1)
 
-    async def _store(self, db: AsyncSession, identity: Identity, asked: Question) -> tuple[Asked, Committed]:
-        access = await self._open(db, identity, asked)
+    async def _begin(self, identity: Identity, asked: Question) -> tuple[Asked, Committed]:
+        """Store the first question of a new conversation."""
+        starts = self._desk.has_room()
+        conversation = Conversation(
+            id=new_id(), owner_id=identity.user_id, title=title_of(asked.content), mode="ai", rev=2, meta_rev=0
+        )
+        shared: dict[str, Any] = {"conversation_id": conversation.id, "steps": [], "shown_steps": [], "sources": []}
+        question = Message(
+            id=new_id(), seq=1, rev=1, role="user", status="complete", author_id=identity.user_id, **shared
+        )
+        question.content, question.client_id = asked.content, asked.client_id
+        reply = Message(id=new_id(), seq=2, rev=2, role="assistant", content="", question_id=question.id, **shared)
+        reply.status = "streaming" if starts else "queued"
+        reply.owner, reply.attempt = (self._boot_id, 1) if starts else (None, 0)
+        committed = Committed(conversation.id)
+        if starts:
+            self._desk.expect(reply.id)
+        try:
+            await begin_conversation(self._database, Begun(conversation, question, reply))
+        except BaseException:
+            self._desk.forget(reply.id)
+            raise
+        name = question.author_name or ""
+        if starts:
+            committed.claimed.append(Claimed(conversation.id, reply.id, 1, turn=_first_turn(identity, question, reply)))
+        committed.changes.extend([change_of(question), change_of(reply)])
+        # Nobody can watch it yet: whoever asked is shown what was just stored, without reading it again.
+        fresh = Standing(conversation, name, reply.id if starts else None, list(committed.changes))
+        return Asked(conversation.id, question.id, reply.id, is_duplicate=False, rev=0, fresh=fresh), committed
+
+    async def _commit(
+        self, work: Callable[[AsyncSession], Awaitable[tuple[Asked, Committed]]]
+    ) -> tuple[Asked, Committed]:
+        """Do it in one transaction; what it claims is known here before the commit."""
+        committed: Committed | None = None
+        try:
+            async with self._database.transaction() as db:
+                asked, committed = await work(db)
+                for claimed in committed.claimed:
+                    self._desk.expect(claimed.message_id)
+        except BaseException:
+            self._forget(committed)
+            raise
+        return asked, committed
+
+    async def _store(
+        self, db: AsyncSession, identity: Identity, conversation_id: UUID, asked: Question
+    ) -> tuple[Asked, Committed]:
+        access = await access_conversation(db, conversation_id, identity, for_update=True)
         conversation = access.conversation
         before, committed = conversation.rev, Committed(conversation.id)
         conversation.completed_at = None
@@ -258,7 +306,7 @@ class ChatService:
             committed.changes.append(conversation_change(conversation))
         is_staff = is_operator(identity) and conversation.owner_id != identity.user_id
         is_answered = conversation.mode == "ai" and not is_staff
-        live = await repository.list_live(db, conversation.id) if is_answered and asked.conversation_id else []
+        live = await repository.list_live(db, conversation.id) if is_answered else []
         if live:
             self._make_way(live, asked.on_busy, committed)
         question = repository.add_message(
@@ -279,9 +327,8 @@ class ChatService:
         reply_id = rows[1].id if is_answered else None
         return Asked(conversation.id, question.id, reply_id, is_duplicate=False, rev=before), committed
 
-    async def _store_again(
-        self, db: AsyncSession, identity: Identity, access: Access, message: Message, wish: Again
-    ) -> tuple[Asked, Committed]:
+    async def _store_again(self, db: AsyncSession, identity: Identity, wish: Again) -> tuple[Asked, Committed]:
+        access, message = await access_message(db, wish.message_id, identity, for_update=True)
         conversation = access.conversation
         if conversation.mode == "human":
             raise HumanMode
@@ -324,16 +371,6 @@ class ChatService:
         committed.changes.extend(change_of(row) for row in (*ended, question, reply) if row.rev > before)
         return Asked(conversation.id, question.id, reply.id, is_duplicate=False, rev=before), committed
 
-    async def _open(self, db: AsyncSession, identity: Identity, question: Question) -> Access:
-        if question.conversation_id is not None:
-            return await access_conversation(db, question.conversation_id, identity, for_update=True)
-        title = title_of(question.content)
-        conversation = Conversation(
-            id=new_id(), owner_id=identity.user_id, title=title, mode="ai", rev=0, meta_rev=0, last_seq=0
-        )
-        db.add(conversation)
-        return Access(conversation, await repository.find_user_name(db, identity.user_id))
-
     def _make_way(self, live: Sequence[Message], on_busy: OnBusy, committed: Committed) -> None:
         """Apply the policy for a conversation in which something is being written or waits."""
         if on_busy == "reject":
@@ -365,6 +402,12 @@ class ChatService:
     def _forget(self, committed: Committed | None) -> None:
         for claimed in committed.claimed if committed else ():
             self._desk.forget(claimed.message_id)
+
+
+def _first_turn(identity: Identity, question: Message, reply: Message) -> Turn:
+    user = TurnUser(identity.user_id, question.author_name or "", identity.role, is_guest=identity.is_guest)
+    history = [HistoryMessage("user", question.content, seq=question.seq)]
+    return Turn(reply.conversation_id, reply.id, user, history)
 
 
 def title_of(content: str) -> str:

@@ -88,7 +88,8 @@ async def _stream(
 ) -> EventStream:
     parts, chat = _stream_parts(request), request.state.chat
     since = Position(asked.rev) if asked is not None and cursor is None else None
-    opening = await parts.connections.open(user, conversation_id, cursor, since)
+    fresh = asked.fresh if asked is not None and since is not None else None
+    opening = await parts.connections.open(user, conversation_id, cursor, since, fresh=fresh)
     try:
         until = (
             asked.reply_id

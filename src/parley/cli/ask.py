@@ -91,7 +91,7 @@ def _find_in(settings: Settings) -> FindAgent:
             schema = await compare_schema(database)
             if schema.is_behind:
                 raise CommandError(f"{schema}: run parley migrate")
-            return await AgentService(database, shipped, ()).find_definition(name)
+            return await AgentService(database, shipped, (), SystemClock()).find_definition(name)
         except DatabaseUnavailable:
             raise CommandError("the database, where agents are, cannot be reached; see parley doctor") from None
         finally:

@@ -31,6 +31,10 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _AWAY_ERRORS = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
 
 
+class AlreadyThere(Exception):
+    """A unique index refused a row."""
+
+
 class Database:
     """Sessions for services; opened by the container, closed by it."""
 
@@ -70,9 +74,10 @@ class Database:
             yield session
 
     async def fetch(self, statement: str, *values: Any) -> list[Any]:
-        """Return the rows of one statement that only reads, by the driver alone: for what everybody waits for.
+        """Return the rows of one statement by the driver alone, committed in itself: for what everybody waits for.
 
-        One round trip and one moment; a session takes three round trips and some ten times the CPU time.
+        One round trip and one moment; a session takes three round trips and some ten times the CPU time. Raises
+        AlreadyThere where a unique index refuses.
         """
         try:
             async with self._engine.connect() as connection:
@@ -82,6 +87,8 @@ class Database:
                 except (asyncio.CancelledError, TimeoutError):
                     await connection.invalidate()  # an answer may still be on its way
                     raise
+        except asyncpg.UniqueViolationError as error:
+            raise AlreadyThere from error
         except asyncpg.PostgresError as error:
             if str(error.sqlstate).startswith(_AWAY_CLASSES):
                 raise DatabaseUnavailable from error

@@ -1,0 +1,102 @@
+"""Runs as `python -m tests.bench.references WHICH UPSTREAM`: what Parley's stream is measured against; prints its port.
+
+`tutorial` is the server that every tutorial writes; `relay` passes the provider's bytes on and knows nothing of them.
+"""
+
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from openai import AsyncOpenAI
+from pydantic import BaseModel
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+MODEL = "bench"
+EVENT_STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+
+
+class Ask(BaseModel):
+    message: str
+
+
+def _body(message: str) -> dict[str, Any]:
+    return {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": message}]}
+
+
+def tutorial(upstream: str) -> ASGIApp:
+    """FastAPI, AsyncOpenAI, StreamingResponse."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.openai = AsyncOpenAI(base_url=upstream, api_key="none")
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.post("/chat/stream")
+    async def chat(ask: Ask) -> StreamingResponse:
+        async def events() -> AsyncIterator[str]:
+            stream = await app.state.openai.chat.completions.create(**_body(ask.message))
+            async for chunk in stream:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield "data: " + json.dumps({"content": chunk.choices[0].delta.content}) + "\n\n"
+            yield "data: [DONE]\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    return app
+
+
+def relay(upstream: str) -> ASGIApp:
+    """Bytes in, bytes out."""
+    sessions: list[aiohttp.ClientSession] = []
+
+    async def lifespan(receive: Receive, send: Send) -> None:
+        await receive()
+        sessions.append(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await sessions[0].close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        asked = b""
+        while True:
+            part = await receive()
+            asked += part["body"]
+            if not part["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+        body = _body(json.loads(asked)["message"])
+        async with sessions[0].post(upstream + "/chat/completions", json=body) as answer:
+            async for data in answer.content.iter_any():
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+REFERENCES: Mapping[str, Any] = {"tutorial": tutorial, "relay": relay}
+
+
+def main(which: str, upstream: str) -> None:
+    """Serve on a free port, which is printed."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        print(listener.getsockname()[1], flush=True)
+        app = REFERENCES[which](upstream)
+        config = uvicorn.Config(app, loop="uvloop", http="httptools", log_level="error", access_log=False)
+        uvicorn.Server(config).run([listener])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,73 @@
+"""The rows of sockets: joins a second, memory of an idle one, deliveries to many viewers of one answer."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+
+from tests.bench.people import Person, begin_conversation, make_conversations
+from tests.bench.socket_load import Board, close_sockets, handshake, open_sockets
+from tests.bench.stream_servers import Server
+from tests.bench.table import Row
+from tests.bench.token_upstream import question
+
+JOIN_ROUNDS, JOINS, AT_ONCE = 4, 1_000, 64
+HOLD_S = 27.0  # longer than a heartbeat
+VIEWERS = 2_000
+FAN_TOKENS, FAN_PER_S = 60, 20
+PATIENCE_S = 30.0
+
+
+async def joins(server: Server, people: Sequence[Person], database_url: str) -> list[Row]:
+    """Return how many sockets a second join, each a conversation of its own, and what one holds while it is idle."""
+    rates, memory, board = [], [], Board()
+    kept = []
+    for number in range(-1, JOIN_ROUNDS):
+        conversations = await make_conversations(database_url, people, JOINS if number >= 0 else AT_ONCE)
+        heads = [handshake(conversation_id, person.access_token) for conversation_id, person in conversations]
+        before_kib, began = server.memory_kib(), time.perf_counter()
+        sockets = await open_sockets(server.port, heads, board, at_once=AT_ONCE)
+        if number < 0:
+            await close_sockets(sockets)
+            continue
+        rates.append(len(sockets) / (time.perf_counter() - began))
+        kept += sockets
+        await asyncio.sleep(1.0)
+        memory.append((server.memory_kib() - before_kib) / len(sockets))
+    idle_kib, cpu_s = server.memory_kib(), server.cpu_s()
+    await asyncio.sleep(HOLD_S)
+    grown = (server.memory_kib() - idle_kib) / len(kept)
+    cpu_us = (server.cpu_s() - cpu_s) / HOLD_S / len(kept) * 1e6
+    await close_sockets(kept)
+    if board.pings < len(kept):
+        raise SystemExit(f"{len(kept)} sockets heard {board.pings} heartbeats")
+    return [
+        Row(f"authenticated joins, {AT_ONCE} at once", rates, "joins/s"),
+        Row("memory of an idle joined socket", [one + grown for one in memory[1:]], "KiB"),
+        Row("CPU of an idle joined socket, a second", [cpu_us], "us"),
+    ]
+
+
+async def fan_out(server: Server, person: Person, rounds: int) -> list[Row]:
+    """Return deliveries a CPU second of one answer to many viewers on two workers."""
+    board, rates, p_whole = Board(), [], []
+    conversation_id = await begin_conversation(server.port, person)
+    heads = [handshake(conversation_id, person.access_token) for _ in range(VIEWERS)]
+    sockets = await open_sockets(server.port, heads, board, at_once=AT_ONCE)
+    command = {"type": "chat", "content": question(FAN_TOKENS, FAN_PER_S)}
+    for number in range(rounds):
+        board.deliveries = board.ends = 0
+        before_s, began = server.cpu_s(), time.perf_counter()
+        sockets[0].say(json.dumps({**command, "client_id": f"fan-{number}"}).encode())
+        while board.ends < VIEWERS:
+            if time.perf_counter() - began > PATIENCE_S:
+                raise SystemExit(f"{board.ends} of {VIEWERS} viewers saw the end")
+            await asyncio.sleep(0.01)
+        rates.append(board.deliveries / (server.cpu_s() - before_s))
+        p_whole.append(board.deliveries / VIEWERS / FAN_TOKENS)
+        await asyncio.sleep(1.0)
+    await close_sockets(sockets)
+    return [
+        Row(f"deliveries per CPU-s, 1 to {VIEWERS} viewers, 2 workers", rates, "/s"),
+        Row("  frames a viewer got for a token", p_whole, ""),
+    ]
