@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from parley import __version__
 from parley.agents import router as agents_router
 from parley.auth import router as auth_router
+from parley.auth import sites_router
 from parley.chat import router as chat_router
 from parley.chat import stream_router
 from parley.container import Parts, open_container
@@ -21,12 +22,14 @@ from parley.core.error_handlers import ErrorBorder, register_error_handlers
 from parley.core.health import Readiness
 from parley.core.middleware import BodyLimit, RequestContext
 from parley.core.openapi import describe
-from parley.core.origins import LOOPBACK, Origins
+from parley.core.origins import Origins
 from parley.core.routing import build_routes
+from parley.pages import router as pages_router
 from parley.settings import Settings
 
 TAGS = [
     {"name": "auth", "description": "Accounts, tokens that rotate, guests of the widget, tickets for sockets."},
+    {"name": "sites", "description": "Web sites that carry the widget, and the users their servers name."},
     {"name": "chat", "description": "Conversations: asked, answered, kept, shared, rated."},
     {"name": "agents", "description": "What answers: prompts, models, tools and limits, by version. For admins."},
     {"name": "health", "description": "For load balancers, orchestrators and people."},
@@ -38,13 +41,13 @@ def create_app(settings: Settings) -> FastAPI:
     """Build the application for these settings; nothing is opened before its lifespan starts."""
     readiness = Readiness("starting")
     drain = Drain(readiness)
+    server, origins = settings.server, Origins(settings.server)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Parts]:
-        async with open_container(settings, readiness, drain) as parts:
+        async with open_container(settings, readiness, drain, origins) as parts:
             yield parts
 
-    server, origins = settings.server, Origins(settings.server)
     app = FastAPI(
         title="Parley",
         version=__version__,
@@ -61,8 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
             Middleware(RequestContext, trusted_proxies=server.trusted_proxies),
             Middleware(
                 Cors,
-                allow_origins=list(origins.listed),
-                allow_origin_regex=LOOPBACK.pattern if origins.takes_loopback else None,
+                origins=origins,
                 allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
                 expose_headers=EXPOSED_HEADERS,
@@ -76,9 +78,15 @@ def create_app(settings: Settings) -> FastAPI:
     register_error_handlers(app)
     app.include_router(core_router.router)
     app.include_router(auth_router.router)
+    app.include_router(sites_router.router)
     app.include_router(agents_router.router)
     app.include_router(chat_router.router)
     app.include_router(stream_router.router)
+    app.include_router(pages_router.router)
+    if server.serves_demo_page:
+        app.include_router(pages_router.demo_page)
+    if not server.is_production:
+        app.include_router(pages_router.break_it)
     if server.serves_docs:
         app.include_router(docs_router(app))
     describe(app)

@@ -21,12 +21,16 @@ from parley.auth.dependencies import Gate
 from parley.auth.passwords import PasswordHasher
 from parley.auth.revocation import Revocations
 from parley.auth.service import AuthService
+from parley.auth.sites import Sites
+from parley.auth.sites_identity import SiteIdentities
+from parley.auth.sites_service import SiteService
 from parley.auth.tickets import Tickets
 from parley.auth.tokens import TokenCodec
 from parley.chat.assembly import assemble_chat
 from parley.chat.caps import Seats
 from parley.chat.connections import ConnectionManager
 from parley.chat.conversations import ConversationService
+from parley.chat.inheritance import hand_over
 from parley.chat.replies import Replies
 from parley.chat.service import ChatService
 from parley.core.clock import SystemClock
@@ -42,6 +46,7 @@ from parley.core.ops import Ops
 from parley.core.origins import Origins
 from parley.core.redis import open_redis
 from parley.core.tasks import Tasks
+from parley.pages.assets import Assets, load_assets
 from parley.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -67,6 +72,9 @@ class Parts(TypedDict):
     limiter: Limiter
     gate: Gate
     auth: AuthService
+    sites: Sites
+    site_service: SiteService
+    site_identities: SiteIdentities
     agents: Agents
     agent_service: AgentService
     model_calls: CallService
@@ -75,14 +83,18 @@ class Parts(TypedDict):
     connections: ConnectionManager
     replies: Replies
     seats: Seats
+    assets: Assets
     tasks: Tasks
 
 
 @asynccontextmanager
-async def open_container(settings: Settings, readiness: Readiness, drain: Drain) -> AsyncIterator[Parts]:
+async def open_container(
+    settings: Settings, readiness: Readiness, drain: Drain, origins: Origins
+) -> AsyncIterator[Parts]:
     """Yield the parts of this worker."""
     async with AsyncExitStack() as stack:
-        clock, origins = SystemClock(), Origins(settings.server)
+        clock = SystemClock()
+        assets = await asyncio.to_thread(load_assets)  # packed and hashed: more than the loop may be held for
         database = Database(settings.database)
         stack.push_async_callback(database.close)
         redis = open_redis(settings.redis)
@@ -107,6 +119,10 @@ async def open_container(settings: Settings, readiness: Readiness, drain: Drain)
         gate = Gate(codec, revocations, tickets, origins, clock)
         auth = AuthService(
             database=database, hasher=hasher, codec=codec, revocations=revocations, settings=settings.auth, clock=clock
+        )
+        sites = Sites(database, broker, origins, settings.auth)
+        identities = SiteIdentities(
+            database=database, auth=auth, revocations=revocations, hand_over=hand_over, clock=clock
         )
         agents = assemble_agents(
             settings=settings.agents,
@@ -139,8 +155,13 @@ async def open_container(settings: Settings, readiness: Readiness, drain: Drain)
             await asyncio.wait({settled})
             await revocations.watch()
 
+        async def watch_sites() -> None:
+            await asyncio.wait({settled})
+            await sites.watch()
+
         tasks.keep("hear other workers", broker.run)
         tasks.keep("watch revocations", watch_revocations)
+        tasks.keep("watch sites", watch_sites)
         yield Parts(
             settings=settings,
             readiness=readiness,
@@ -153,6 +174,9 @@ async def open_container(settings: Settings, readiness: Readiness, drain: Drain)
             limiter=limiter,
             gate=gate,
             auth=auth,
+            sites=sites,
+            site_service=SiteService(database, sites, clock),
+            site_identities=identities,
             agents=agents.runner,
             agent_service=agents.service,
             model_calls=calls,
@@ -161,6 +185,7 @@ async def open_container(settings: Settings, readiness: Readiness, drain: Drain)
             connections=chat.connections,
             replies=chat.replies,
             seats=chat.seats,
+            assets=assets,
             tasks=tasks,
         )
 

@@ -7,7 +7,7 @@ from parley.app import create_app
 from parley.core.routing import api_routes
 from parley.settings import load
 
-LIMITS = {"none", "general", "lists", "ask", "login", "register"}
+LIMITS = {"none", "general", "lists", "ask", "login", "register", "assets"}
 
 
 def names_of_limits(dependant: object) -> set[str]:

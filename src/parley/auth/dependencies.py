@@ -11,6 +11,7 @@ from parley.auth.errors import AccountDisabled, InvalidToken, OriginRefused, Tok
 from parley.auth.revocation import Revocations
 from parley.auth.schemas import Identity
 from parley.auth.service import AuthService, Caller
+from parley.auth.sites import Sites
 from parley.auth.tickets import Tickets
 from parley.auth.tokens import AccessClaims, TokenCodec, TokenInvalid, TokenTooOld
 from parley.core.clock import Clock
@@ -115,7 +116,13 @@ async def _caller(connection: HTTPConnection) -> Caller:
     return Caller(str(connection.scope["client_address"]), connection.scope["request_id"])
 
 
+async def _sites(connection: HTTPConnection) -> Sites:
+    sites: Sites = connection.state.sites
+    return sites
+
+
 TheGate = Annotated[Gate, Depends(_gate)]
+TheSites = Annotated[Sites, Depends(_sites)]
 Service = Annotated[AuthService, Depends(_service)]
 TheCaller = Annotated[Caller, Depends(_caller)]
 

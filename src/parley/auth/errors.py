@@ -45,6 +45,30 @@ class OriginRefused(Forbidden):
     code, message = "origin_refused", "This page may not use the service."
 
 
+class SiteRefused(Forbidden):
+    """There is no such site, or it has been switched off."""
+
+    code, message = "site_refused", "This site may not use the service."
+
+
+class SitesUnread(Unavailable):
+    """This worker has just started and knows no site yet."""
+
+    code, message = "sites_unread", "The service is starting. Please try again."
+
+
+class InvalidIdentity(Unauthorized):
+    """What the site's server is said to have signed, it has not; or it is not in the right form."""
+
+    code, message = "invalid_identity", "The identity is not valid."
+
+
+class IdentityExpired(Unauthorized):
+    """The site's server did sign it, and its time is over: ask that server for a new one."""
+
+    code, message = "identity_expired", "The identity has expired."
+
+
 class EmailTaken(Conflict):
     """Another account has this e-mail address."""
 

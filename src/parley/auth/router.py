@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Form, Header, status
 
-from parley.auth.dependencies import CurrentUser, OptionalUser, Service, TheCaller, TheGate
+from parley.auth.dependencies import CurrentUser, OptionalUser, Service, TheCaller, TheGate, TheSites
 from parley.auth.errors import OriginRefused, WrongCredentials
 from parley.auth.schemas import (
     ChangePasswordCommand,
@@ -81,12 +81,16 @@ async def guest(
     _: GeneralByAddress,
     command: GuestCommand,
     gate: TheGate,
+    sites: TheSites,
     service: Service,
     caller: TheCaller,
+    *,
     origin: Origin = None,
 ) -> TokenView:
-    """Admit a visitor of a listed web page as a guest, without e-mail and password."""
-    if origin is None or not gate.origins.allow(origin):
+    """Admit a visitor of a listed web page as a guest, without e-mail and password; with a key, of that site's."""
+    if command.site_key is not None:
+        sites.check(command.site_key, origin)
+    elif origin is None or not gate.origins.allow(origin):
         raise OriginRefused
     return await service.admit_guest(command.name, caller)
 

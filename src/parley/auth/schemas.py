@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from parley.auth.passwords import acceptable
-from parley.auth.tokens import Role
+from parley.auth.tokens import MAX_TOKEN_CHARS, Role
 from parley.core.schemas import Command, Id, Moment, Schema, Text, one_line, storable
 
 EMAIL_CHARS = 254  # RFC 5321's limit of a path
@@ -51,6 +51,7 @@ Email = Annotated[str, Field(max_length=EMAIL_CHARS), AfterValidator(normal_emai
 NewPassword = Annotated[str, Field(max_length=256), AfterValidator(acceptable)]
 GivenPassword = Annotated[str, Field(max_length=256), AfterValidator(storable)]
 Name = Annotated[str, Field(max_length=NAME_CHARS), AfterValidator(display_name)]
+SiteKey = Annotated[Text, Field(max_length=64, examples=["pk_0123456789abcdefghijkl"])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,17 @@ class ChangePasswordCommand(Command):
 
 
 class GuestCommand(Command):
-    """A visitor of a web page."""
+    """A visitor of a web page; with a site's key, of one of that site's pages."""
 
+    site_key: SiteKey | None = None
     name: Name = Field("", examples=["Visitor"])
+
+
+class IdentityCommand(Command):
+    """A user of a site, in the words of its server: a JWT (HS256) signed with the site's secret."""
+
+    site_key: SiteKey
+    token: Annotated[Text, Field(min_length=1, max_length=MAX_TOKEN_CHARS)]
 
 
 class TicketCommand(Command):
@@ -114,6 +123,8 @@ class UserView(Schema):
 
     id: UUID
     email: str | None
+    contact_email: str | None
+    """What the server of a site says; not proven."""
     name: str
     role: Role
     is_guest: bool

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from parley.auth import repository
+from parley.auth import repository, sites_repository
 from parley.auth.errors import (
     AccountDisabled,
     AlreadyRegistered,
@@ -104,7 +104,7 @@ class AuthService:
                     # Whoever else holds the guest's tokens does not come along into the account.
                     ended = await repository.revoke_sessions(db, "claimed", user_id=user.id)
                 self._audit(db, "registered", user.id, caller, claimed=guest is not None)
-                tokens = await self._sign_in(db, user)
+                tokens = await self.sign_in(db, user)
         except IntegrityError as error:
             raise _email_taken(error) from None
         await self._revocations.announce(ended, "claimed")
@@ -130,7 +130,7 @@ class AuthService:
             else:
                 user.password_hash = newer or stored
                 self._audit(db, "logged_in", user.id, caller)
-                tokens = await self._sign_in(db, user)
+                tokens = await self.sign_in(db, user)
         if tokens is not None:
             return tokens
         raise AccountDisabled if is_right else WrongCredentials
@@ -181,7 +181,7 @@ class AuthService:
             user.password_hash = new_hash
             ended = await repository.revoke_sessions(db, "password_changed", user_id=user.id)
             self._audit(db, "password_changed", user.id, caller)
-            tokens = await self._sign_in(db, user)
+            tokens = await self.sign_in(db, user)
         await self._revocations.announce(ended, "password_changed")
         return tokens
 
@@ -190,7 +190,7 @@ class AuthService:
         async with self._database.transaction() as db:
             user = await repository.insert_user(db, None, name or GUEST_NAME, None, "user")
             self._audit(db, "guest_admitted", user.id, caller)
-            return await self._sign_in(db, user)
+            return await self.sign_in(db, user)
 
     async def get_user(self, user_id: UUID) -> UserView:
         """Return an account, as its owner may see it."""
@@ -270,10 +270,13 @@ class AuthService:
             raise AccountDisabled
         if session.revoked_at is not None:
             raise TokenRevoked
+        if user.site_id and not await sites_repository.may_go_on(db, user.site_id, session.created_at):
+            raise TokenRevoked
         session.expires_at = self._clock.now() + self._refresh_ttl
         return await self._issue(db, user, session_id)
 
-    async def _sign_in(self, db: AsyncSession, user: User) -> TokenView:
+    async def sign_in(self, db: AsyncSession, user: User) -> TokenView:
+        """Begin a session of this user, in the caller's transaction."""
         session_id = await repository.insert_session(db, user.id, self._clock.now() + self._refresh_ttl)
         return await self._issue(db, user, session_id)
 
@@ -337,6 +340,7 @@ def _view(user: User) -> UserView:
         {
             "id": user.id,
             "email": user.email,
+            "contact_email": user.contact_email,
             "name": user.name,
             "role": user.role,
             "is_guest": user.is_guest,

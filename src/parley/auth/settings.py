@@ -44,6 +44,7 @@ class AuthSettings(Slice):
     )
     ticket_ttl_s: PositiveInt = Field(30, le=300, description="Seconds a socket ticket is good for.")
     revocation_poll_s: PositiveFloat = Field(3.0, le=4.0, description="Seconds between two reads of revoked sessions.")
+    site_poll_s: PositiveFloat = Field(3.0, description="Seconds between two reads of the sites that carry the widget.")
     bcrypt_cost: int = Field(12, ge=4, le=16, description="Cost of a password hash; below 10 is refused in production.")
     hash_threads: PositiveInt = Field(2, le=16, description="Threads that hash passwords, per worker.")
     hash_queue: PositiveInt = Field(100, description="Passwords that may wait for a thread, then 503.")

@@ -1,6 +1,6 @@
-"""Signed tokens: access tokens and socket tickets. Pure: keys and the time are handed in.
+"""Signed tokens: access tokens, socket tickets, and what a site's server says of its user. Pure: keys and time come in.
 
-Only HS256, only a header of exactly three members, only claims of exactly the right types: everything else is
+Only HS256, only a header of exactly the known members, only claims of exactly the right types: everything else is
 TokenInvalid, whatever the library underneath would make of it.
 """
 
@@ -18,6 +18,7 @@ ALGORITHM = "HS256"
 MAX_TOKEN_CHARS = 4096
 MAX_HEADER_CHARS = 256  # ours has 80; a longer one is somebody trying
 MAX_LIFETIME_S = 86_400  # the most the settings allow
+MAX_SUBJECT_CHARS = 255  # of a site's name for its user; the column takes no more
 CLOCK_SKEW_S = 30  # between the machines that sign and check
 
 Role = Literal["user", "operator", "admin"]
@@ -71,7 +72,26 @@ class TicketClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ends: int
 
 
+class _SiteHeader(msgspec.Struct, forbid_unknown_fields=True):
+    alg: Literal["HS256"]
+    typ: Literal["JWT"] = "JWT"
+    kid: str = ""
+
+
+class SiteClaims(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site's server says of its user; libraries add claims of their own, which say nothing here."""
+
+    sub: str
+    exp: int | float
+    iat: int | float = 0
+    nbf: int | float = 0
+    aud: str | list[str] | None = None
+    name: str | None = None
+    email: str | None = None
+
+
 Claims = TypeVar("Claims", AccessClaims, TicketClaims)
+Header = TypeVar("Header", _Header, _SiteHeader)
 
 
 class TokenCodec:
@@ -112,17 +132,43 @@ class TokenCodec:
         return claims
 
 
+def decode_site_token(token: str, secret: str, audience: str, now: float) -> SiteClaims:
+    """Return what the holder of a site's secret says; raise TokenInvalid or TokenTooOld.
+
+    `exp` is required and at most a day away; `aud` may be absent, for the secret is one site's alone.
+    """
+    if len(token) > MAX_TOKEN_CHARS or not _COMPACT.match(token):
+        raise TokenInvalid
+    _read_header(token, _SiteHeader)
+    try:
+        claims = msgspec.json.decode(jws.verify(token, secret, [ALGORITHM]), type=SiteClaims)
+    except Exception:  # noqa: BLE001  # the library raises more than its own errors for hostile input
+        raise TokenInvalid from None
+    named = [claims.aud] if isinstance(claims.aud, str) else claims.aud
+    if not 0 < len(claims.sub) <= MAX_SUBJECT_CHARS or (named is not None and audience not in named):
+        raise TokenInvalid
+    if max(claims.iat, claims.nbf) > now + CLOCK_SKEW_S or claims.exp > now + MAX_LIFETIME_S + CLOCK_SKEW_S:
+        raise TokenInvalid
+    if claims.exp <= now:
+        raise TokenTooOld
+    return claims
+
+
 def key_id(secret: str) -> str:
     """Return the name of a key, which tells nothing about it."""
     return hashlib.sha256(b"parley key id:" + secret.encode()).hexdigest()[:12]
 
 
 def _key_id_of(token: str) -> str:
+    return _read_header(token, _Header).kid
+
+
+def _read_header(token: str, kind: type[Header]) -> Header:
     header = token.partition(".")[0]
     if len(header) > MAX_HEADER_CHARS:
         raise TokenInvalid
     try:
-        return msgspec.json.decode(_base64url(header), type=_Header).kid
+        return msgspec.json.decode(_base64url(header), type=kind)
     except ValueError:
         raise TokenInvalid from None
 

@@ -88,7 +88,14 @@ def assemble_chat(  # what a worker has one of
     )
     chat = ChatService(database, settings, boot_id, replies)
     owners = Owners(database, replies, tasks, clock, boot_id)
-    sweep = Sweep(database, connections, settings, clock, is_session_ended)
+    sweep = Sweep(
+        database,
+        connections,
+        settings=settings,
+        clock=clock,
+        is_session_ended=is_session_ended,
+        hears=lambda: broker.hears,
+    )
 
     broker.on_gap(sweep.look_now)
 

@@ -45,15 +45,18 @@ class Sweep:
         self,
         database: Database,
         connections: ConnectionManager,
+        *,
         settings: ChatSettings,
         clock: Clock,
         is_session_ended: IsEnded,
+        hears: Callable[[], bool],
     ) -> None:
         self._database = database
         self._connections = connections
         self._settings = settings
         self._clock = clock
         self._is_session_ended = is_session_ended
+        self._hears = hears
         self._gap = asyncio.Event()
 
     def look_now(self) -> None:
@@ -72,7 +75,9 @@ class Sweep:
             with suppress(TimeoutError):
                 # Waiting for a Redis that is away does not put off the next look.
                 looked_s = self._clock.monotonic() - began
-                async with asyncio.timeout(max(self._settings.sweep_s - looked_s, self._settings.sweep_s / 4)):
+                # While nothing is heard from others, this look is all their viewers have.
+                period_s = self._settings.sweep_s if self._hears() else self._settings.sweep_s / 4
+                async with asyncio.timeout(max(period_s - looked_s, period_s / 4)):
                     await self._gap.wait()
 
     async def _read(self) -> None:

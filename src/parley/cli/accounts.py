@@ -1,4 +1,4 @@
-"""Opens what the commands on accounts need, wired as in a worker but without its tasks: nothing is listened to."""
+"""Opens what the commands on accounts and sites need, wired as in a worker but without its tasks: nothing is heard."""
 
 import asyncio
 import secrets
@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from parley.auth.passwords import PasswordHasher
 from parley.auth.revocation import Revocations
 from parley.auth.service import AuthService
+from parley.auth.sites import Sites
+from parley.auth.sites_service import SiteService
 from parley.auth.tokens import TokenCodec
 from parley.cli.errors import CommandError
 from parley.cli.schema import compare_schema
@@ -16,6 +18,7 @@ from parley.core.clock import SystemClock
 from parley.core.database import Database
 from parley.core.fanout.broker import Broker
 from parley.core.migrations import migrate
+from parley.core.origins import Origins
 from parley.core.redis import open_redis
 from parley.settings import Settings
 
@@ -24,12 +27,7 @@ from parley.settings import Settings
 async def open_accounts(settings: Settings) -> AsyncIterator[AuthService]:
     """Yield the service of accounts; what it revokes, running workers hear at once over Redis."""
     async with AsyncExitStack() as stack:
-        complete = await stack.enter_async_context(open_stores(settings))
-        database = Database(complete.database)
-        stack.push_async_callback(database.close)
-        await _settle_schema(complete, database)
-        redis = open_redis(complete.redis)
-        stack.push_async_callback(redis.aclose)
+        complete, database, broker = await _open_both(stack, settings)
         hasher = PasswordHasher(complete.auth)
         stack.callback(hasher.close)
         clock = SystemClock()
@@ -38,10 +36,29 @@ async def open_accounts(settings: Settings) -> AsyncIterator[AuthService]:
             hasher=hasher,
             # No command signs anybody in, so no secret of the service is needed here.
             codec=TokenCodec([secrets.token_urlsafe(48)], complete.auth.issuer, complete.auth.audience),
-            revocations=Revocations(database, Broker(redis, complete.redis.timeout_s), complete.auth, clock),
+            revocations=Revocations(database, broker, complete.auth, clock),
             settings=complete.auth,
             clock=clock,
         )
+
+
+@asynccontextmanager
+async def open_sites(settings: Settings) -> AsyncIterator[SiteService]:
+    """Yield the service of sites; what it changes, running workers hear at once over Redis."""
+    async with AsyncExitStack() as stack:
+        complete, database, broker = await _open_both(stack, settings)
+        sites = Sites(database, broker, Origins(complete.server), complete.auth)
+        yield SiteService(database, sites, SystemClock())
+
+
+async def _open_both(stack: AsyncExitStack, settings: Settings) -> tuple[Settings, Database, Broker]:
+    complete = await stack.enter_async_context(open_stores(settings))
+    database = Database(complete.database)
+    stack.push_async_callback(database.close)
+    await _settle_schema(complete, database)
+    redis = open_redis(complete.redis)
+    stack.push_async_callback(redis.aclose)
+    return complete, database, Broker(redis, complete.redis.timeout_s)
 
 
 async def _settle_schema(settings: Settings, database: Database) -> None:

@@ -29,6 +29,8 @@ COMMANDS: Mapping[str, Entry] = {
     "doctor": Entry("parley.cli.doctor:doctor", "Check everything the service needs, and say what to do next."),
     "config": Entry("parley.cli.config:config", "Show every setting and where it came from; secrets stay hidden."),
     "users": Entry("parley.cli.users:app", "Create, list and change accounts."),
+    "sites": Entry("parley.cli.sites:app", "Create, list and change web sites that carry the widget."),
+    "embed-snippet": Entry("parley.cli.embed:embed", "Print the tag that puts the widget on a page."),
     "ask": Entry("parley.cli.ask:ask", "Ask the agent a question and watch the answer grow."),
     "chat": Entry("parley.cli.chat:chat", "Chat with a service that runs, in this terminal."),
     "models": Entry("parley.cli.models:models", "List the models that are configured and ask their provider for each."),

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 16  # questions to Redis under way; more would only wait in its connections
 REST_S = 1.0  # after a failure Redis is left alone this long: one caller a second pays its deadline, not each
-LimitName = Literal["general", "lists", "ask", "login", "register"]
+LimitName = Literal["general", "lists", "ask", "login", "register", "assets"]
 Identify = Callable[[HTTPConnection], str | None]
 
 
@@ -54,6 +54,7 @@ class Limiter:
             "ask": parse(settings.ask),
             "login": parse(settings.login),
             "register": parse(settings.register_),
+            "assets": parse(settings.assets),
         }
 
     @property
@@ -126,6 +127,7 @@ Lists = Annotated[None, limit("lists")]
 Ask = Annotated[None, limit("ask")]
 Login = Annotated[None, limit("login", by_address=True)]
 Register = Annotated[None, limit("register", by_address=True)]
+Assets = Annotated[None, limit("assets", by_address=True)]
 
 
 async def _hit(strategy: MovingWindowRateLimiter, item: RateLimitItem, *key: str) -> tuple[bool, float]:

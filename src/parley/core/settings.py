@@ -116,6 +116,9 @@ class ServerSettings(Slice):
     docs: bool | None = Field(
         default=None, description="Serve /docs, /redoc and /openapi.json. Empty: yes, but not in production."
     )
+    demo_page: bool | None = Field(
+        default=None, description="Serve the demo shop at `/`. Empty: yes, but not in production."
+    )
     demo: bool = Field(default=False, description="Allow the built-in demo model in production.")
     graceful_s: PositiveFloat = Field(
         20.0, description="Seconds a worker may take to finish what it does when stopped."
@@ -156,6 +159,10 @@ class ServerSettings(Slice):
     @property
     def serves_docs(self) -> bool:
         return self.docs if self.docs is not None else not self.is_production
+
+    @property
+    def serves_demo_page(self) -> bool:
+        return self.demo_page if self.demo_page is not None else not self.is_production
 
 
 class DatabaseSettings(Slice):
@@ -206,6 +213,9 @@ class LimitSettings(Slice):
         "5/minute",
         validation_alias=AliasChoices("PARLEY_LIMIT_REGISTER"),
         description="Registrations, per client address.",
+    )
+    assets: LimitText = Field(
+        "3000/minute", description="Files of the widget, per client address: a first visit takes some twenty."
     )
     deadline_s: PositiveFloat = Field(
         0.25, description="Seconds to wait for Redis to decide, then this worker's own memory decides."

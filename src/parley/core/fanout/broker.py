@@ -23,6 +23,7 @@ from parley.core.redis import REDIS_AWAY
 log = structlog.get_logger(__name__)
 
 CONFIRM_S = 0.5  # what a join waits for its subscription, then it lives on the sweep alone
+DEAF_S = 2.0  # a beat a second, and one may be late
 RETRY_S = 0.5
 WORTH_SAYING = 2  # one connection that breaks is the network's daily life
 
@@ -54,6 +55,11 @@ class Broker:
     def heartbeat_age_s(self) -> float:
         """How long ago we last heard ourselves; above two seconds something is wrong."""
         return asyncio.get_running_loop().time() - self._heartbeat.heard_at if self._heartbeat else 0.0
+
+    @property
+    def hears(self) -> bool:
+        """Whether what others publish reaches us, as far as we know."""
+        return self._heartbeat is not None and self.heartbeat_age_s < DEAF_S
 
     def on_gap(self, callback: Callable[[], None]) -> None:
         """Call back, on the loop, whenever something may have been missed: the truth is to be read at once."""

@@ -1,0 +1,214 @@
+/**
+ * Signing in from a page: as a guest of a site, or as whom the site's own server says this is. No cookie.
+ *
+ *     const auth = createAuth({ origin: "https://chat.example", siteKey: "pk_...", storage: localStorage });
+ *     const client = createClient({ origin, auth });
+ *
+ * `auth.token(isRefused)` a good access token, renewed where it must be; `auth.identify(identity)` another user, null: a
+ * guest; `auth.reset()` sign out and forget; `auth.user` who it is, null before that is known; event `change` when
+ * that became another.
+ */
+
+import { Interrupted } from "./backoff.js";
+import { asInterrupted, request } from "./http.js";
+import { safe } from "./tabs.js";
+
+const EARLY_MS = 30_000; // renewed before it ends
+
+/**
+ * @typedef {string | (() => string | Promise<string>)} Identity a JWT that the site's server signed, or what fetches one
+ * @typedef {{access: string, refresh: string, expiresAt: number, user: any, subject: string | null}} Held
+ * @typedef {object} Options
+ * @property {string} origin of the server
+ * @property {string | null} [siteKey] pk_...; without one, guests of listed origins
+ * @property {Identity | null} [identity]
+ * @property {string} [name] of a guest
+ * @property {import("./tabs.js").Store | null} [storage] where a session outlives a reload
+ * @property {string} [key] tells sites apart in the storage
+ * @property {LockManager | null} [locks] so that two tabs do not renew at once
+ * @property {typeof fetch} [fetch]
+ */
+
+/** @param {Options} options */
+export function createAuth(options) {
+  return new Auth(options);
+}
+
+export class Auth extends EventTarget {
+  #api;
+  #siteKey;
+  #identity;
+  #name;
+  #storage;
+  #key;
+  #locks;
+  /** @type {Promise<string> | null} */
+  #signing = null;
+  #isChecked = false; // the session held is of the one who is here
+  /** @type {Held | null} */
+  #held;
+
+  /** @param {Options} options */
+  constructor({ origin, siteKey = null, identity = null, name, storage, key = siteKey ?? "", locks, ...rest }) {
+    super();
+    this.#api = { origin: origin.replace(/\/+$/, ""), fetch: rest.fetch ?? globalThis.fetch };
+    this.#siteKey = siteKey;
+    this.#identity = identity;
+    this.#name = name;
+    this.#storage = safe(storage);
+    this.#key = `parley:${key}:session`;
+    this.#locks = locks === undefined ? globalThis.navigator?.locks : locks;
+    this.#held = this.#read();
+  }
+
+  /** @returns {{id: string, name: string, is_guest: boolean} | null} */
+  get user() {
+    return this.#held?.user ?? null;
+  }
+
+  /**
+   * Throws Interrupted; with move `stay_away` and code `signed_out` where only the page can help.
+   * @param {boolean} [isRefused] the last one was
+   * @returns {Promise<string>}
+   */
+  token(isRefused = false) {
+    const refused = isRefused ? this.#held?.access : null;
+    if (!this.#signing && this.#isChecked && this.#isGood(this.#held, refused)) return Promise.resolve(this.#held.access);
+    this.#signing ??= this.#alone(() => this.#renew(refused)).finally(() => (this.#signing = null));
+    return this.#signing;
+  }
+
+  /** @param {Identity | null} identity */
+  identify(identity) {
+    this.#identity = identity;
+    this.#signing = null;
+    this.#isChecked = false;
+  }
+
+  /** Sign out, and forget whom this was. */
+  async reset() {
+    const token = this.#held?.access;
+    this.#identity = this.#signing = null;
+    this.#keep(null);
+    if (token) await request(this.#api, "POST", "/auth/logout", { token }).catch(() => undefined);
+  }
+
+  /** @param {() => Promise<string>} act */
+  #alone(act) {
+    return this.#locks ? this.#locks.request(this.#key, act) : act();
+  }
+
+  /** @param {string | null | undefined} refused */
+  async #renew(refused) {
+    const source = this.#identity;
+    const held = await this.#obtain(source, refused);
+    // Another one came meanwhile.
+    if (source !== this.#identity) return this.#renew(refused);
+    this.#isChecked = true;
+    this.#keep(held);
+    return held.access;
+  }
+
+  /**
+   * @param {Identity | null} source
+   * @param {string | null | undefined} refused
+   * @returns {Promise<Held>}
+   */
+  async #obtain(source, refused) {
+    const identity = typeof source === "function" ? await source() : source;
+    const subject = identity === null ? null : subjectOf(identity);
+    const held = this.#read(); // another tab may have been here before
+    const isOurs = held !== null && held.subject === subject && subject !== "";
+    if (isOurs && this.#isGood(held, refused)) return held;
+    if (isOurs) {
+      try {
+        return made(await this.#post("/auth/refresh", { refresh_token: held.refresh }), subject);
+      } catch (error) {
+        if (asInterrupted(error).move === "come_back") throw error;
+      }
+    }
+    // A guest comes along, and becomes the user.
+    const guest = identity !== null && held?.subject === null ? held.access : null;
+    return made(await this.#signIn(identity, guest), subject);
+  }
+
+  /**
+   * @param {string | null} identity
+   * @param {string | null} guest
+   */
+  async #signIn(identity, guest) {
+    try {
+      if (identity === null) {
+        const body = { ...(this.#siteKey && { site_key: this.#siteKey }), ...(this.#name && { name: this.#name }) };
+        return await this.#post("/auth/guest", body);
+      }
+      const body = { site_key: this.#siteKey, token: identity };
+      if (!guest) return await this.#post("/auth/identity", body);
+      // Where the guest is not known any more, the user comes alone.
+      return await this.#post("/auth/identity", body, guest).catch((error) => {
+        if (asInterrupted(error).move === "come_back") throw error;
+        return this.#post("/auth/identity", body);
+      });
+    } catch (error) {
+      const { move, message } = asInterrupted(error);
+      throw move === "come_back" ? error : new Interrupted("stay_away", "signed_out", message);
+    }
+  }
+
+  /**
+   * @param {string} path
+   * @param {unknown} body
+   * @param {string | null} [token]
+   */
+  #post(path, body, token = null) {
+    return request(this.#api, "POST", path, { body, token });
+  }
+
+  /** @param {Held | null} held */
+  #keep(held) {
+    const before = this.#held?.user?.id;
+    this.#held = held;
+    if (held) this.#storage.setItem(this.#key, JSON.stringify(held));
+    else this.#storage.removeItem(this.#key);
+    if (held?.user?.id !== before) this.dispatchEvent(new Event("change"));
+  }
+
+  /**
+   * @param {Held | null} held
+   * @param {string | null | undefined} refused
+   * @returns {held is Held}
+   */
+  #isGood(held, refused) {
+    return held !== null && held.access !== refused && held.expiresAt - EARLY_MS > Date.now();
+  }
+
+  /** @returns {Held | null} */
+  #read() {
+    try {
+      return JSON.parse(this.#storage.getItem(this.#key) ?? "null") ?? this.#held ?? null;
+    } catch {
+      return null;
+    }
+  }
+}
+
+/**
+ * @param {any} tokens
+ * @param {string | null} subject
+ * @returns {Held}
+ */
+function made({ access_token: access, refresh_token: refresh, expires_in, user }, subject) {
+  return { access, refresh, expiresAt: Date.now() + expires_in * 1000, user, subject };
+}
+
+/**
+ * Whom a JWT names; only to tell two of them apart.
+ * @param {string} token
+ */
+function subjectOf(token) {
+  try {
+    return String(JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).sub ?? "");
+  } catch {
+    return "";
+  }
+}
