@@ -128,7 +128,7 @@ export class Controller {
   /** Become somebody else, or with null a guest; a connection of the user before ends by itself. */
   async setUser(identity) {
     await this.auth.identify(identity);
-    this.client.wake();
+    this.client.reconnect();
   }
 
   async reset() {
