@@ -41,7 +41,7 @@ from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
 from parley.core.fanout.broker import Broker
-from parley.core.fanout.log import TapeLog
+from parley.core.fanout.log import Entry, TapeLog
 from parley.core.redis import REDIS_AWAY
 from parley.core.tasks import Tasks
 
@@ -154,9 +154,10 @@ class ConnectionManager:
                 standing = await read_standing(self._database, identity, conversation_id, position, reason)
             if not watched.is_loaded:
                 self._begin(watched, standing)
-            watched.owner_id = standing.conversation.owner_id  # a guest's may have become somebody else's
+            # Also where it was loaded: a guest's may have become somebody else's.
+            watched.owner_id = standing.conversation.owner_id
             if position is not None and position.reply is not None and watched.hub.find_tape(position.reply) is None:
-                await self._read_log(watched, [position.reply])
+                await self._read_logs([(watched, position.reply)])
         except BaseException:
             self._release(watched)
             raise
@@ -284,14 +285,9 @@ class ConnectionManager:
 
     async def read_live_tapes(self, every: Sequence[Watched]) -> None:
         """Read the tapes that are written elsewhere from their ends, all in one go."""
-        reads = [(one, one.hub.live) for one in every if one.hub.live is not None and one.hub.live not in self._tapes]
-        keys = [(log_key_of(one.conversation_id, live), *one.hub.tape_end(live)) for one, live in reads]
-        found = await self._log.read(keys) if keys else ()
-        for (one, live), entries in zip(reads, found, strict=True):
-            if entries:
-                news = (decode(entry.data) for entry in entries)
-                one.hub.take_log(live, (piece for piece in news if isinstance(piece, TapeEntry)))
-                self._touch(one)
+        await self._read_logs(
+            [(one, one.hub.live) for one in every if one.hub.live is not None and one.hub.live not in self._tapes]
+        )
 
     def read_soon(self, watched: Watched) -> None:
         """Read the rows and tapes that a hub lacks; one read at a time, and one more for whoever asks meanwhile."""
@@ -339,10 +335,10 @@ class ConnectionManager:
         """Read the live tape from its end, and those of ended replies until they are whole or time is up."""
         hub = watched.hub
         if hub.live is not None and hub.live not in self._tapes:
-            await self._read_log(watched, [hub.live])
+            await self._read_logs([(watched, hub.live)])
         latest = self._clock.monotonic() + TAPE_WAIT_S
         while missing := hub.unsettled():
-            is_known = await self._read_log(watched, missing)
+            is_known = await self._read_logs([(watched, message_id) for message_id in missing])
             if not is_known or self._clock.monotonic() > latest:
                 for message_id in hub.unsettled():
                     hub.give_up(message_id)
@@ -351,26 +347,24 @@ class ConnectionManager:
             if hub.unsettled():
                 await self._clock.sleep(TAPE_POLL_S)
 
-    async def _read_log(self, watched: Watched, message_ids: Sequence[UUID]) -> bool:
-        """Take what the logs hold; False where Redis does not say."""
-        hub = watched.hub
-        keys = [
-            (log_key_of(watched.conversation_id, message_id), *hub.tape_end(message_id)) for message_id in message_ids
-        ]
-        read = await self._log.read(keys)
-        for message_id, entries in zip(message_ids, read, strict=True):
-            news = (decode(entry.data) for entry in entries or ())
-            hub.take_log(message_id, (one for one in news if isinstance(one, TapeEntry)))
-        self._touch(watched)
-        return None not in read
+    async def _read_logs(self, reads: Sequence[tuple[Watched, UUID]]) -> bool:
+        """Take what the logs hold behind the copies here, in one go; False where Redis does not say."""
+        if not reads:
+            return True
+        keys = [(log_key_of(one.conversation_id, reply), *one.hub.tape_end(reply)) for one, reply in reads]
+        found = await self._log.read(keys)
+        for (one, reply), entries in zip(reads, found, strict=True):
+            if entries:
+                one.hub.take_log(reply, _tape_entries(entries))
+                self._touch(one)
+        return None not in found
 
     async def read_text(self, conversation_id: UUID, message_id: UUID) -> str:
         """Return the text that the log still has of a reply, of its last attempt there."""
         hub, key, seen = Hub(conversation_id), log_key_of(conversation_id, message_id), (-1, -1)
         while (end := hub.tape_end(message_id)) != seen:
             (entries,) = await self._log.read([(key, *end)])
-            news = (decode(entry.data) for entry in entries or ())
-            hub.take_log(message_id, (one for one in news if isinstance(one, TapeEntry)))
+            hub.take_log(message_id, _tape_entries(entries or ()))
             seen = end
         tape = hub.find_tape(message_id)
         return "" if tape is None else tape.text()
@@ -409,7 +403,6 @@ class ConnectionManager:
     def _begin(self, watched: Watched, standing: Standing) -> None:
         watched.is_loaded = True
         watched.prefix = cursor_prefix(self._database.timeline, watched.conversation_id)
-        watched.owner_id = standing.conversation.owner_id
         watched.hub.begin(standing.conversation.rev, standing.live)
         self._attach_own(watched)
         early, watched.early = watched.early, []
@@ -462,9 +455,13 @@ class ConnectionManager:
         self._touch(watched)
 
     def _hint_here(self, watched: Watched, body: bytes, but: Viewer | None) -> None:
+        framed: dict[type, Payload] = {}
         for viewer in watched.viewers:
             if viewer is not but:
-                viewer.hint(viewer.frame(body))
+                payload = framed.get(viewer.framing)
+                if payload is None:
+                    payload = framed[viewer.framing] = viewer.frame(body)
+                viewer.hint(payload)
 
     def _touch(self, watched: Watched) -> None:
         """Serve the viewers once this turn of the loop is over, however often that is said in it."""
@@ -509,3 +506,8 @@ class ConnectionManager:
             await self._broker.publish(channel_of(conversation_id), data)
         except REDIS_AWAY:
             return  # the others' sweep finds it
+
+
+def _tape_entries(entries: Sequence[Entry]) -> Iterator[TapeEntry]:
+    news = (decode(entry.data) for entry in entries)
+    return (one for one in news if isinstance(one, TapeEntry))

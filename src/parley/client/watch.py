@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from types import TracebackType
@@ -28,7 +29,7 @@ Connect = Callable[[Following], Awaitable[AsyncGenerator[Event]]]
 _Item = tuple[Event, State]
 
 
-class Watch:
+class Watch(ABC):
     """Events of a conversation, each with the state it leads to: `async with`, then `async for`."""
 
     def __init__(self, following: Following) -> None:
@@ -108,8 +109,9 @@ class Watch:
     def _end(self) -> None:
         self._items.put_nowait(None)
 
+    @abstractmethod
     async def _connect(self) -> AsyncGenerator[Event]:
-        raise NotImplementedError
+        """Open a connection and yield what it brings."""
 
 
 class StreamWatch(Watch):
