@@ -41,6 +41,7 @@ from parley.core.fanout.broker import Broker
 from parley.core.fanout.log import TapeLog
 from parley.core.health import Finding, Health, Readiness
 from parley.core.limits import Limiter
+from parley.core.line import Line
 from parley.core.migrations import migrate, needed_revision, present_revision
 from parley.core.ops import Ops
 from parley.core.origins import Origins
@@ -99,6 +100,8 @@ async def open_container(
         stack.push_async_callback(database.close)
         redis = open_redis(settings.redis)
         stack.push_async_callback(redis.aclose)
+        line = Line(redis)
+        stack.push_async_callback(line.close)
         openai = open_openai(settings.agents)
         stack.push_async_callback(openai.close)
         hasher = PasswordHasher(settings.auth)
@@ -111,7 +114,7 @@ async def open_container(
         tasks = Tasks()
         stack.push_async_callback(tasks.close, TASKS_CLOSE_S)
 
-        broker = Broker(redis, settings.redis.timeout_s)
+        broker = Broker(line, settings.redis.timeout_s)
         revocations = Revocations(database, broker, settings.auth, clock)
         secrets = [secret.get_secret_value() for secret in settings.auth.secrets]
         codec = TokenCodec(secrets, settings.auth.issuer, settings.auth.audience)
@@ -127,7 +130,7 @@ async def open_container(
         agents = assemble_agents(
             settings=settings.agents,
             openai=openai,
-            redis=redis,
+            line=line,
             database=database,
             calls=calls,
             tasks=tasks,
@@ -148,7 +151,7 @@ async def open_container(
             is_session_ended=lambda session_id: revocations.reason(session_id) is not None,
             schema_settled=settled,
         )
-        limiter = Limiter(redis, settings.limits, gate.identify)
+        limiter = Limiter(line, settings.limits, gate.identify)
         health = _health(settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter)
 
         async def watch_revocations() -> None:

@@ -103,7 +103,7 @@ class PaidDesk:
 
     async def account(self) -> dict[str, tuple[int, int]]:
         """Return what Redis holds: used this day and held, each as tokens and micro-dollars."""
-        kept = await self.worker.scripts.redis.hgetall(f"{tagged('budget', str(ADA.id))}:account")
+        kept = await self.worker.scripts.line.redis.hgetall(f"{tagged('budget', str(ADA.id))}:account")
         pairs = {name: kept.get(name.encode(), b"0 0").split() for name in ("day_used", "held")}
         return {name: (int(tokens), int(micro_usd)) for name, (tokens, micro_usd) in pairs.items()}
 

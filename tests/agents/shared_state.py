@@ -15,6 +15,7 @@ from parley.agents.clients.leases import Leases
 from parley.agents.scripts import Scripts
 from parley.agents.settings import AgentsSettings
 from parley.core.clock import SystemClock
+from parley.core.line import Line
 from parley.core.redis import open_redis
 from parley.core.settings import RedisSettings
 from parley.core.tasks import Tasks
@@ -44,8 +45,9 @@ async def open_worker(redis_url: str, guard: LoopGuard, **values: Any) -> AsyncI
     """Open a worker's parts on a Redis; reading the scripts belongs to the start of a process."""
     settings, clock, tasks = settings_of(**values), SystemClock(), Tasks()
     redis = open_redis(RedisSettings.model_validate({"url": SecretStr(redis_url)}))
+    line = Line(redis)
     with guard.paused():
-        scripts = Scripts(redis, clock, settings.shared_deadline_s)
+        scripts = Scripts(line, clock, settings.shared_deadline_s)
         breaker = Breaker(scripts, settings, clock)
         leases = Leases(scripts, tasks, settings, clock, random.random)
         fallback = Fallback(
@@ -55,4 +57,5 @@ async def open_worker(redis_url: str, guard: LoopGuard, **values: Any) -> AsyncI
         yield Worker(scripts, tasks, breaker, leases, fallback, settings)
     finally:
         await tasks.close(1.0)
+        await line.close()
         await redis.aclose()

@@ -119,10 +119,10 @@ async def test_one_probe_over_all_workers(redis_url: str, loop_guard: LoopGuard)
 async def test_asking_costs_no_round_trip_while_the_answer_is_fresh(redis_url: str, loop_guard: LoopGuard) -> None:
     async with open_worker(redis_url, loop_guard) as worker:
         await worker.breaker.ask("shop", "m1")
-        before = (await worker.scripts.redis.info("stats"))["total_commands_processed"]
+        before = (await worker.scripts.line.redis.info("stats"))["total_commands_processed"]
         for _ in range(1000):
             await worker.breaker.ask("shop", "m1")
-        after = (await worker.scripts.redis.info("stats"))["total_commands_processed"]
+        after = (await worker.scripts.line.redis.info("stats"))["total_commands_processed"]
         assert after - before <= 2
 
 
@@ -140,7 +140,7 @@ async def test_only_changes_are_logged(redis_url: str, loop_guard: LoopGuard, lo
 async def test_a_hung_redis_costs_one_deadline_and_then_nothing(redis_url: str, loop_guard: LoopGuard) -> None:
     async with open_worker(redis_url, loop_guard, shared_deadline_s=0.05) as worker:
         await worker.breaker.ask("shop", "m1")
-        await worker.scripts.redis.client_pause(400)
+        await worker.scripts.line.redis.client_pause(400)
         await asyncio.sleep(0)
         worker.breaker._known[("shop", "m1")].fresh_until = 0.0
         started = time.monotonic()

@@ -41,7 +41,7 @@ def where(request: pytest.FixtureRequest, redis_url: str) -> tuple[str, dict[str
 
 async def account(budgets: Budgets, user: uuid.UUID = USER) -> dict[str, list[int]]:
     """Return what Redis holds: used this day and held, each as tokens and micro-dollars."""
-    kept = await budgets._step._scripts.redis.hgetall(f"{tagged('budget', str(user))}:account")
+    kept = await budgets._step._scripts.line.redis.hgetall(f"{tagged('budget', str(user))}:account")
     return {name: [int(part) for part in kept[name.encode()].split()] for name in ("day_used", "held")}
 
 

@@ -134,7 +134,7 @@ async def test_the_oldest_make_room_and_the_bytes_are_bounded(redis_url: str, lo
     async with open_cached(redis_url, loop_guard, model, cache_max_bytes=5000) as cached:
         for number in range(20):
             await cached.ask(replace(REQUEST, max_tokens=number + 1))
-        redis = cached.worker.scripts.redis
+        redis = cached.worker.scripts.line.redis
         kept = await redis.hvals("parley:{cache}:answers")
         assert len(kept) == await redis.zcard("parley:{cache}:ends") == 4
         assert sum(map(len, kept)) == int(await redis.get("parley:{cache}:bytes") or 0) <= 5000
@@ -156,7 +156,7 @@ async def test_an_answer_larger_than_one_may_be_is_not_kept(redis_url: str, loop
 async def test_what_cannot_be_read_is_asked_anew(redis_url: str, loop_guard: LoopGuard) -> None:
     async with open_cached(redis_url, loop_guard, ModelDouble(answer("Yes."))) as cached:
         await cached.ask()
-        redis = cached.worker.scripts.redis
+        redis = cached.worker.scripts.line.redis
         (name,) = await redis.hkeys("parley:{cache}:answers")
         for garbage in (b"\xc1", b"\x96\x02\xa1p\xa1m\xa0\x90\x80", b""):
             await redis.hset("parley:{cache}:answers", name, garbage)

@@ -85,7 +85,7 @@ async def test_the_leases_of_a_dead_worker_end(redis_url: str, loop_guard: LoopG
         waited = time.monotonic() - started
         print(f"a place of a dead worker was free after {waited:.2f} s (lease 0.4 s)")
         assert 0.2 < waited < 0.8
-        assert await other.scripts.redis.zcard(key) <= 1
+        assert await other.scripts.line.redis.zcard(key) <= 1
 
 
 async def test_a_lease_that_is_renewed_outlives_its_time(redis_url: str, loop_guard: LoopGuard) -> None:
@@ -109,7 +109,7 @@ async def test_a_cancelled_wait_leaves_no_lease(redis_url: str, loop_guard: Loop
             run.cancel()
         await asyncio.gather(*runs, return_exceptions=True)
         await asyncio.sleep(0.05)
-        assert await worker.scripts.redis.zcard("parley:{provider:shop}:leases") == 0
+        assert await worker.scripts.line.redis.zcard("parley:{provider:shop}:leases") == 0
         assert worker.leases.waiting("shop") == 0
         await busy.work(worker, 99)
 

@@ -51,7 +51,7 @@ async def test_a_kept_answer_is_told_even_where_the_budget_is_used_up(redis_url:
 async def test_an_answer_the_budget_cut_is_not_kept(redis_url: str, loop_guard: LoopGuard) -> None:
     async with open_paid_desk(redis_url, loop_guard, caches=True, budget_tokens_per_day=600) as desk:
         await desk.ask(desk.turn(2000))
-        assert not await desk.worker.scripts.redis.exists("parley:{cache}:answers")
+        assert not await desk.worker.scripts.line.redis.exists("parley:{cache}:answers")
 
 
 async def test_an_agent_that_does_not_cache_asks_every_time(redis_url: str, loop_guard: LoopGuard) -> None:

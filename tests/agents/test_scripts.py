@@ -51,5 +51,5 @@ async def test_a_redis_that_lost_its_scripts_is_sent_them_again(redis_url: str, 
     async with open_worker(redis_url, loop_guard) as worker:
         keys = ["parley:{provider:flushed}:leases"]
         assert await worker.leases._step(keys, "take", 9000, 5, "a") == 1
-        await worker.scripts.redis.script_flush()
+        await worker.scripts.line.redis.script_flush()
         assert await worker.leases._step(keys, "take", 9000, 5, "b") == 1

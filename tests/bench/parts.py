@@ -15,6 +15,7 @@ from parley.auth.tokens import AccessClaims, TokenCodec
 from parley.core.client_address import ClientAddress
 from parley.core.ids import new_id
 from parley.core.limits import Limiter
+from parley.core.line import Line
 from parley.core.logging import configure_logging
 from parley.core.redis import open_redis
 from parley.core.settings import LimitSettings, RedisSettings
@@ -53,7 +54,7 @@ async def limits(redis_url: str) -> list[Row]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))  # the table, and nothing else
     for name, url in (("on Valkey", redis_url), ("Valkey away", NOWHERE)):
         redis: Redis = open_redis(RedisSettings.model_validate({"url": url}))
-        limiter = Limiter(redis, LimitSettings(), lambda _: None)
+        limiter = Limiter(Line(redis), LimitSettings(), lambda _: None)
         scope = {"type": "http", "client_address": ClientAddress(ip_address("127.0.0.1"), "http")}
         connection = HTTPConnection(scope)
         hits = 0

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from random import random
 
 from openai import AsyncOpenAI
-from redis.asyncio import Redis
 
 from parley.agents.budgets import Budgets
 from parley.agents.cache import ResponseCache
@@ -32,6 +31,7 @@ from parley.agents.tools.outcome import Dependencies
 from parley.agents.tools.registry import Registry
 from parley.core.clock import Clock
 from parley.core.database import Database
+from parley.core.line import Line
 from parley.core.tasks import Tasks
 
 
@@ -48,7 +48,7 @@ def assemble_agents(
     *,
     settings: AgentsSettings,
     openai: AsyncOpenAI,
-    redis: Redis,
+    line: Line,
     database: Database,
     calls: CallService,
     tasks: Tasks,
@@ -58,7 +58,7 @@ def assemble_agents(
 
     `calls` is closed by whoever opened it, after `tasks`: their last calls are to be stored too.
     """
-    scripts = Scripts(redis, clock, settings.shared_deadline_s)
+    scripts = Scripts(line, clock, settings.shared_deadline_s)
     leases = Leases(scripts, tasks, settings, clock, random)
     fallback = Fallback(
         breaker=Breaker(scripts, settings, clock),

@@ -3,23 +3,19 @@
 Decides nothing: whoever calls a step says what this worker does alone while `SharedAway` is raised.
 """
 
-import asyncio
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
 import structlog
-from redis.asyncio import Redis
 
 from parley.core.clock import Clock
+from parley.core.line import Line, Script
 from parley.core.redis import REDIS_AWAY
 
 log = structlog.get_logger(__name__)
 
-# Steps of a worker at a time. More are no faster on one Redis, and a burst must not use up the pool of connections:
-# that would look like a Redis that is away.
-AT_ONCE = 8
 REST_S = 1.0  # one caller a second pays the deadline of a Redis that hangs, not each
 
 
@@ -30,10 +26,9 @@ class SharedAway(Exception):
 class Scripts:
     """The steps of this worker; all of them rest together."""
 
-    def __init__(self, redis: Redis, clock: Clock, deadline_s: float) -> None:
-        self.redis = redis
+    def __init__(self, line: Line, clock: Clock, deadline_s: float) -> None:
+        self.line = line
         self.deadline_s = deadline_s
-        self.slots = asyncio.Semaphore(AT_ONCE)
         self._clock = clock
         self._resting_until = 0.0
 
@@ -48,29 +43,28 @@ class Scripts:
 
     def load(self, package: str, name: str) -> "Step":
         """Return the step of a file `name`.lua. Reads package data: for the start of the process."""
-        return Step(self, name, files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
+        return Step(self, name, files(package).joinpath(f"{name}.lua").read_bytes())
 
 
 class Step:
-    """One script. Sent by its hash; only a Redis that does not know it is sent the text."""
+    """One script."""
 
-    def __init__(self, scripts: Scripts, name: str, source: str) -> None:
+    def __init__(self, scripts: Scripts, name: str, source: bytes) -> None:
         self._scripts = scripts
         self._name = name
-        self._script = scripts.redis.register_script(source)
+        self._script = Script(scripts.line, source)
 
     async def __call__(self, keys: Sequence[str], *arguments: str | float | bytes) -> Any:
         """Run the step; raise SharedAway when it is not known to have happened."""
-        async with self._scripts.slots:
-            if self._scripts.is_resting:  # also when it began to while this step waited
-                raise SharedAway
-            try:
-                async with asyncio.timeout(self._scripts.deadline_s):
-                    return await self._script(keys=list(keys), args=list(arguments))
-            except REDIS_AWAY as error:
-                self._scripts.rest()
+        if self._scripts.is_resting:
+            raise SharedAway
+        try:
+            return await self._script.run(keys, arguments, within_s=self._scripts.deadline_s)
+        except REDIS_AWAY as error:
+            if not self._scripts.is_resting:  # whoever else waited is told the same
                 log.warning("shared_step_failed", step=self._name, reason=type(error).__name__, detail=str(error)[:200])
-                raise SharedAway from error
+            self._scripts.rest()
+            raise SharedAway from error
 
 
 def tagged(*parts: str) -> str:

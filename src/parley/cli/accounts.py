@@ -17,6 +17,7 @@ from parley.cli.stores import open_stores
 from parley.core.clock import SystemClock
 from parley.core.database import Database
 from parley.core.fanout.broker import Broker
+from parley.core.line import Line
 from parley.core.migrations import migrate
 from parley.core.origins import Origins
 from parley.core.redis import open_redis
@@ -58,7 +59,9 @@ async def _open_both(stack: AsyncExitStack, settings: Settings) -> tuple[Setting
     await _settle_schema(complete, database)
     redis = open_redis(complete.redis)
     stack.push_async_callback(redis.aclose)
-    return complete, database, Broker(redis, complete.redis.timeout_s)
+    line = Line(redis)
+    stack.push_async_callback(line.close)
+    return complete, database, Broker(line, complete.redis.timeout_s)
 
 
 async def _settle_schema(settings: Settings, database: Database) -> None:

@@ -4,29 +4,29 @@ Uses the limit grammar and the exception of slowapi, and none of its machinery: 
 routers and breaks streams.
 """
 
-import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import Depends
 from fastapi.dependencies.models import Dependant
 from limits import RateLimitItem, parse
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import Redis
 from slowapi.errors import RateLimitExceeded
 from slowapi.wrappers import Limit
 from starlette.requests import HTTPConnection, Request
 
+from parley.core.line import Line, Script
 from parley.core.redis import REDIS_AWAY
 from parley.core.settings import LimitSettings
+from parley.core.windows import Windows
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 16  # questions to Redis under way; more would only wait in its connections
 REST_S = 1.0  # after a failure Redis is left alone this long: one caller a second pays its deadline, not each
 LimitName = Literal["general", "lists", "ask", "login", "register", "assets"]
 Identify = Callable[[HTTPConnection], str | None]
@@ -35,19 +35,11 @@ Identify = Callable[[HTTPConnection], str | None]
 class Limiter:
     """The buckets of this service."""
 
-    def __init__(self, redis: Redis, settings: LimitSettings, identify: Identify) -> None:
-        storage = RedisStorage(
-            "async+redis://",
-            implementation="redispy",
-            connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # its hints know only plain options
-            key_prefix="parley:limit",
-        )
-        self._shared = MovingWindowRateLimiter(storage)
-        self._own = MovingWindowRateLimiter(MemoryStorage())
-        self._deadline_s = settings.deadline_s
+    def __init__(self, line: Line, settings: LimitSettings, identify: Identify) -> None:
+        self._shared = MovingWindowRateLimiter(_storage_on(line, settings.deadline_s))
+        self._own = Windows()
         self._identify = identify
         self._resting_until = 0.0
-        self._slots = asyncio.Semaphore(AT_ONCE)
         self._items: dict[LimitName, RateLimitItem] = {
             "general": parse(settings.general),
             "lists": parse(settings.lists),
@@ -67,30 +59,33 @@ class Limiter:
         caller = None if by_address else self._identify(connection)
         if caller is None:
             caller = f"address:{connection.scope['client_address'].limit_key}"
+        await self.count(caller, name, bucket)
+
+    async def count(self, caller: str, name: LimitName, bucket: str) -> None:
+        """Do the same for a caller whose key is known."""
         item = self._items[name]
         allowed, reset_at = await self._decide(item, bucket, caller)
         if not allowed:
             raise _exceeded(item, reset_at)
 
     async def _decide(self, item: RateLimitItem, *key: str) -> tuple[bool, float]:
-        # A burst waits here, outside the deadline: it must not look like a Redis that is away.
-        async with self._slots:
-            verdict = await self._ask_redis(item, *key) if self.is_shared else None
-        if verdict is None:
-            return await _hit(self._own, item, *key)
-        if verdict[0]:
-            await self._own.hit(item, *key)  # so that this worker knows what was used should Redis go away
-        return verdict
+        verdict = await self._ask_redis(item, *key) if self.is_shared else None
+        if verdict is None or verdict[0]:
+            # Also what Redis let pass: so that this worker knows what was used, should Redis go away.
+            own = self._own.hit(item.key_for(*key), item.amount, item.get_expiry(), time.time())
+        return own if verdict is None else verdict
 
     async def _ask_redis(self, item: RateLimitItem, *key: str) -> tuple[bool, float] | None:
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await _hit(self._shared, item, *key)
+            if await self._shared.hit(item, *key):
+                return True, 0.0
+            stats = await self._shared.get_window_stats(item, *key)
         except REDIS_AWAY as error:
             if self.is_shared:
                 log.warning("limits_fell_back", reason=type(error).__name__)
             self._resting_until = time.monotonic() + REST_S
             return None
+        return False, stats.reset_time
 
 
 def limit(name: LimitName, *, by_address: bool = False) -> Any:
@@ -130,11 +125,22 @@ Register = Annotated[None, limit("register", by_address=True)]
 Assets = Annotated[None, limit("assets", by_address=True)]
 
 
-async def _hit(strategy: MovingWindowRateLimiter, item: RateLimitItem, *key: str) -> tuple[bool, float]:
-    if await strategy.hit(item, *key):
-        return True, 0.0
-    stats = await strategy.get_window_stats(item, *key)
-    return False, stats.reset_time
+def _storage_on(line: Line, deadline_s: float) -> RedisStorage:
+    """Return the storage of `limits`, its two scripts sent over our line instead of its client."""
+    storage = RedisStorage(
+        "async+redis://",
+        implementation="redispy",
+        connection_pool=line.redis.connection_pool,  # type: ignore[arg-type]  # its hints know only plain options
+        key_prefix="parley:limit",
+    )
+    bridge: Any = storage.bridge
+    bridge.lua_acquire_moving_window = _sent(line, bridge.SCRIPT_ACQUIRE_MOVING_WINDOW, deadline_s)
+    bridge.lua_moving_window = _sent(line, bridge.SCRIPT_MOVING_WINDOW, deadline_s)
+    return storage
+
+
+def _sent(line: Line, source: bytes, deadline_s: float) -> Callable[[Sequence[str], Sequence[float]], Awaitable[Any]]:
+    return partial(Script(line, source).run, within_s=deadline_s)
 
 
 def _exceeded(item: RateLimitItem, reset_at: float) -> RateLimitExceeded:

@@ -10,6 +10,7 @@ from tests.fixtures.fanout import DEADLINE_S, kill_clients, open_client, run_bro
 
 from parley.core.fanout.broker import Broker
 from parley.core.fanout.link import Link
+from parley.core.line import Line
 from parley.core.tasks import Tasks
 
 
@@ -102,13 +103,13 @@ async def test_a_killed_connection_comes_back_with_all_channels_and_tells_of_a_g
 async def test_while_redis_is_away_a_subscription_is_refused_at_once_and_made_up_later(redis_url: str) -> None:
     heard: list[bytes] = []
     async with open_client("redis://127.0.0.1:1") as nowhere, open_client(redis_url) as redis:
-        broker, tasks = Broker(nowhere, DEADLINE_S), Tasks()
+        broker, tasks = Broker(Line(nowhere), DEADLINE_S), Tasks()
         tasks.keep("hear other workers", broker.run)
         try:
             await until(lambda: broker._failures >= 2)
             async with asyncio.timeout(0.1):
                 assert not await broker.subscribe("later", heard.append)
-            broker._redis = redis
+            broker._line = Line(redis)
             await until(lambda: broker._subscriptions.is_confirmed(b"later"))
             await redis.publish("later", b"heard")
             await until(lambda: heard == [b"heard"])

@@ -11,13 +11,13 @@ from uuid import UUID
 
 import hiredis
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from parley.core.fanout.heartbeat import Heartbeat
-from parley.core.fanout.link import Link, pack
+from parley.core.fanout.link import Link
 from parley.core.fanout.subscriptions import Sink, Subscriptions
 from parley.core.ids import new_id
+from parley.core.line import Line, pack
 from parley.core.redis import REDIS_AWAY
 
 log = structlog.get_logger(__name__)
@@ -35,8 +35,8 @@ class HeartbeatLost(ConnectionError):
 class Broker:
     """This worker's ear on the channels it asked for, and its voice."""
 
-    def __init__(self, redis: Redis, deadline_s: float, boot_id: UUID | None = None) -> None:
-        self._redis = redis
+    def __init__(self, line: Line, deadline_s: float, boot_id: UUID | None = None) -> None:
+        self._line = line
         self._deadline_s = deadline_s
         self._subscriptions = Subscriptions()
         self._changed: set[bytes] = set()
@@ -101,15 +101,16 @@ class Broker:
 
     async def publish(self, channel: str, data: bytes) -> None:
         """Tell the other workers; raises what Redis raises, within the deadline."""
-        async with asyncio.timeout(self._deadline_s):
-            await self._redis.publish(channel, data)
+        answer = await self._line.ask(pack("PUBLISH", channel, data), within_s=self._deadline_s)
+        if isinstance(answer, hiredis.ReplyError):
+            raise ResponseError(str(answer))
 
     async def run(self) -> None:
         """Subscribe and dispatch until the connection breaks; the owner runs it again."""
         link = None
         try:
             async with asyncio.timeout(self._deadline_s):
-                link = await Link.open(self._redis)
+                link = await Link.open(self._line.redis)
             self._begin(link)
             await self._dispatch(link)
         except REDIS_AWAY as error:

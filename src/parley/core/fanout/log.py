@@ -3,18 +3,16 @@
 Decides nothing about a reply: an append tells where the log ends, and its caller goes on from there.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-import hiredis
 import structlog
 from redis.asyncio import Redis
 
 from parley.core.fanout.entries import End, Entry, Write
-from parley.core.fanout.link import Pipe, pack
+from parley.core.line import Line, is_unknown_script, pack
 from parley.core.redis import REDIS_AWAY
 
 __all__ = ["End", "Entry", "TapeLog", "Write"]
@@ -34,8 +32,8 @@ class TapeLog:
     def __init__(self, redis: Redis, *, deadline_s: float, keep_s: float) -> None:
         """Read the script from the package: for the start of the process."""
         source = files("parley.core.fanout").joinpath("append.lua").read_text(encoding="utf-8")
-        self._writing = Pipe(redis)
-        self._reading = Pipe(redis)
+        self._writing = Line(redis)
+        self._reading = Line(redis)
         self._deadline_s = deadline_s
         self._keep_ms = round(keep_s * 1000)
         self._hash = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest().encode()
@@ -47,8 +45,7 @@ class TapeLog:
         if not writes:
             return []
         try:
-            async with asyncio.timeout(self._deadline_s):
-                answers = await self._run([self._pack(write) for write in writes])
+            answers = await self._run([self._pack(write) for write in writes])
         except REDIS_AWAY as error:
             self._note(type(error).__name__)
             return [None] * len(writes)
@@ -65,8 +62,7 @@ class TapeLog:
             return []
         commands = [pack("XRANGE", key, f"({attempt}-{n}", "+", "COUNT", READ_ENTRIES) for key, attempt, n in positions]
         try:
-            async with asyncio.timeout(self._deadline_s):
-                answers = await self._reading.run(commands)
+            answers = await self._reading.ask_all(commands, within_s=self._deadline_s)
         except REDIS_AWAY:
             return [None] * len(positions)
         return [[_entry(item) for item in answer] if isinstance(answer, list) else None for answer in answers]
@@ -77,11 +73,12 @@ class TapeLog:
         await self._reading.close()
 
     async def _run(self, commands: list[bytes]) -> list[Any]:
-        answers = await self._writing.run(commands)
-        unknown = [index for index, answer in enumerate(answers) if _is_unknown_script(answer)]
+        answers = await self._writing.ask_all(commands, within_s=self._deadline_s)
+        unknown = [index for index, answer in enumerate(answers) if is_unknown_script(answer)]
         if unknown:
-            again = await self._writing.run([self._load, *(commands[index] for index in unknown)])
-            for index, answer in zip(unknown, again[1:], strict=True):
+            repeats = [self._load, *(commands[index] for index in unknown)]
+            _, *again = await self._writing.ask_all(repeats, within_s=self._deadline_s)
+            for index, answer in zip(unknown, again, strict=True):
                 answers[index] = answer
         return answers
 
@@ -96,10 +93,6 @@ class TapeLog:
         elif self._refused and not refused:
             log.info("tapes_logged_again")
         self._refused = refused
-
-
-def _is_unknown_script(answer: Any) -> bool:
-    return isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT")
 
 
 def _entry(item: list[Any]) -> Entry:
