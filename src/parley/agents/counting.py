@@ -58,7 +58,9 @@ def count_offers(offers: Sequence[Mapping[str, Any]]) -> int:
 
 
 def count_request(request: ModelRequest) -> int:
-    """Estimate the tokens of a whole prompt."""
+    """Return the tokens of a whole prompt, estimated unless they are counted already."""
+    if request.prompt_tokens is not None:
+        return request.prompt_tokens
     return count_messages(request.messages) + count_offers(request.tools)
 
 

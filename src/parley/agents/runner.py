@@ -150,6 +150,7 @@ class Reply:
         self._runner, self._agent, self._turn = runner, agent, turn
         self._tools = {name: tool for name in agent.tools if (tool := runner.tools.find(name)) is not None}
         self._offers = runner.tools.offers(agent.tools)
+        self._offer_tokens = count_offers(self._offers)
         self._loop = Loop(
             agent.limits,
             steps=turn.steps,
@@ -161,6 +162,8 @@ class Reply:
         self._summary: Summary | None = None
         self._has_looked = False
         self._left_out = 0
+        self._built: tuple[tuple[int, bool], Context] | None = None
+        """The newest, by what it was built of: the choice of a model and the round behind it need the same."""
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield the reply's events, as the interface names them."""
@@ -207,6 +210,12 @@ class Reply:
         return self._runner.choose(self._agent, shape, self._runner.configured_model)
 
     async def _context(self, *, is_last: bool) -> Context:
+        made_of = (len(self._loop.steps), is_last)
+        if self._built is None or self._built[0] != made_of:
+            self._built = (made_of, await self._new_context(is_last=is_last))
+        return self._built[1]
+
+    async def _new_context(self, *, is_last: bool) -> Context:
         context = self._build_context(is_last=is_last)
         if context.left_out and self._runner.older is not None and not self._has_looked:
             self._has_looked = True
@@ -225,7 +234,7 @@ class Reply:
             facts=[*agent.facts, f"The customer is {user}; the name they gave: {as_value(turn.user.name) or 'none'}"],
             summary=self._summary.content if self._summary else None,
             steps=self._loop.steps,
-            budget=agent.limits.context_tokens - count_offers(self._offers),
+            budget=agent.limits.context_tokens - self._offer_tokens,
             is_last=is_last,
         )
 
@@ -246,12 +255,14 @@ class Reply:
     async def _ask(self, choice: Choice, *, is_last: bool) -> AsyncGenerator[Event, None]:
         agent, loop = self._agent, self._loop
         models = [choice.model, *(model for model in agent.models.fallbacks if model != choice.model)]
+        context = await self._context(is_last=is_last)
         request = ModelRequest(
             model=choice.model,
-            messages=(await self._context(is_last=is_last)).messages,
+            messages=context.messages,
             tools=self._offers,
             temperature=agent.temperature,
             max_tokens=agent.limits.max_tokens,
+            prompt_tokens=context.tokens + self._offer_tokens,
         )
         restarted = False
         loop.begin_round()

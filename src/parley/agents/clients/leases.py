@@ -90,23 +90,26 @@ class Leases:
             await self._clock.sleep(self._lease_s / RENEWALS)
 
     async def _wait(self, provider: str, pool: _Pool, lease: str, limit: int) -> None:
+        if not pool.waiting and await self._take(provider, pool, lease, limit):
+            return  # nobody stands in line: a burst asks all at once
         if pool.waiting >= self._queue_size:
             raise QueueFull("queue_full")
         pool.waiting += 1
         try:
             async with asyncio.timeout(self._queue_s), pool.turn:
+                pool.freed.clear()
                 while not await self._take(provider, pool, lease, limit):
                     pause_s = LOOK_AGAIN_S * (1 + self._random()) / 2  # workers do not ask in step
                     with suppress(TimeoutError):
                         async with asyncio.timeout(pause_s):
                             await pool.freed.wait()
+                    pool.freed.clear()
         except TimeoutError:
             raise QueueFull("queue_timeout") from None
         finally:
             pool.waiting -= 1
 
     async def _take(self, provider: str, pool: _Pool, lease: str, limit: int) -> bool:
-        pool.freed.clear()
         try:
             is_mine = bool(await self._run("take", provider, limit, lease))
         except SharedAway:

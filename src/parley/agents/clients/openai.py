@@ -7,12 +7,13 @@ the SDK's are per read of the socket, and a comment now and then keeps a dead st
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import anyio
 import httpx2
+import orjson
 from openai import APIConnectionError, APIStatusError, AsyncAPIResponse, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 from openai import Timeout as ProviderTimeout
 
@@ -35,6 +36,8 @@ CLOSE_S = 1.0  # the socket is closed at once; this is for what libraries tidy u
 REUSE_S = 0.02
 # Newer models of these hosts refuse `max_tokens`; many other servers know nothing else.
 NEW_LIMIT_HOSTS = ("openai.com", "azure.com")
+# Asks the SDK for the response itself, unread: what its `with_streaming_response` sends.
+AS_IT_COMES = {"X-Stainless-Raw-Response": "stream"}
 
 
 def open_openai(settings: AgentsSettings) -> AsyncOpenAI:
@@ -66,6 +69,10 @@ class OpenAIClient:
         self._settings = settings
         self._clock = clock
         self._key = client.api_key if client.api_key != NO_KEY else ""
+        has_new_name = client.base_url.host.endswith(NEW_LIMIT_HOSTS)
+        self._limit_name = "max_completion_tokens" if has_new_name else "max_tokens"
+        # `pool` is the deadline for everything up to a connection, its name looked up included.
+        self._timeout = ProviderTimeout(None, connect=settings.connect_timeout_s, pool=settings.connect_timeout_s)
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[Sequence[ModelEvent]]]:
@@ -95,10 +102,9 @@ class OpenAIClient:
             await _close(response)
 
     async def _open(self, request: ModelRequest, deadlines: Deadlines) -> AsyncAPIResponse[Any]:
-        call = self._call(request)
         try:
             async with asyncio.timeout(deadlines.left_s(self._clock.monotonic())) as timer:
-                return await call.__aenter__()
+                return await self._post(request)
         except TimeoutError as error:
             raise deadlines.failure() if timer.expired() else _transport_failure(error) from error
         except APIStatusError as error:
@@ -106,29 +112,28 @@ class OpenAIClient:
         except TRANSPORT_FAULTS as error:
             raise _transport_failure(error) from error
 
-    def _call(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncAPIResponse[Any]]:
-        settings = self._settings
-        options: dict[str, Any] = {}
+    async def _post(self, request: ModelRequest) -> AsyncAPIResponse[Any]:
+        """Send it as `chat.completions` would, without its pass over every message: they are plain JSON already."""
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": list(request.messages),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
         if request.tools:
-            options["tools"] = list(request.tools)
+            body["tools"] = list(request.tools)
         if request.temperature is not None:
-            options["temperature"] = request.temperature
+            body["temperature"] = request.temperature
         if request.max_tokens is not None:
-            has_new_name = self._client.base_url.host.endswith(NEW_LIMIT_HOSTS)
-            options["max_completion_tokens" if has_new_name else "max_tokens"] = request.max_tokens
-        # `pool` is the deadline for everything up to a connection, its name looked up included.
-        timeout = ProviderTimeout(None, connect=settings.connect_timeout_s, pool=settings.connect_timeout_s)
-        create: Any = self._client.chat.completions.with_streaming_response.create
-        call: AbstractAsyncContextManager[AsyncAPIResponse[Any]] = create(
-            model=request.model,
-            messages=list(request.messages),
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_headers=dict(request.headers),
-            timeout=timeout,
-            **options,
+            body[self._limit_name] = request.max_tokens
+        post: Any = self._client.post  # what it returns for such a header its types do not say
+        response: AsyncAPIResponse[Any] = await post(
+            "/chat/completions",
+            cast_to=object,
+            content=orjson.dumps(body),
+            options={"headers": {**AS_IT_COMES, **request.headers}, "timeout": self._timeout},
         )
-        return call
+        return response
 
     def _chunks_of(self, response: AsyncAPIResponse[Any]) -> Any:
         """Return the bytes as they come from the socket, or raise where this is no stream at all."""

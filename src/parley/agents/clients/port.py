@@ -22,6 +22,8 @@ class ModelRequest:
     tools: Sequence[Mapping[str, Any]] = ()
     temperature: float | None = None
     max_tokens: int | None = None
+    prompt_tokens: int | None = None
+    """Estimated, where whoever made it has counted."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
