@@ -76,12 +76,13 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.readiness, app.state.drain = readiness, drain
     register_error_handlers(app)
+    # Tried in order: the busy ones first.
+    app.include_router(stream_router.router)
+    app.include_router(chat_router.router)
     app.include_router(core_router.router)
     app.include_router(auth_router.router)
     app.include_router(sites_router.router)
     app.include_router(agents_router.router)
-    app.include_router(chat_router.router)
-    app.include_router(stream_router.router)
     app.include_router(pages_router.router)
     if server.serves_demo_page:
         app.include_router(pages_router.demo_page)

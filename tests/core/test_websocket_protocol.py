@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -155,3 +156,40 @@ async def test_frames_made_once_go_out_between_the_others_and_never_after_a_good
         with pytest.raises(ClientDisconnected):
             await write(text_frame(b"more"))
         assert await client.close_code() == 1000
+
+
+class Held:
+    """Something that a request passes through holds on to."""
+
+
+async def test_an_application_that_stays_lets_go_of_all_it_came_through() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        extension = scope["extensions"]["parley"]
+        await receive()
+        await send({"type": "websocket.accept"})
+
+        async def stay() -> None:
+            while (message := await extension["receive"]())["type"] == "websocket.receive":
+                await extension["write"](text_frame(message["text"].encode()))
+
+        extension["stay"] = stay
+
+    async with serving() as edge, connected(edge.port) as client:
+        original = edge.app._websocket
+
+        async def through(receive: Any, send: Any) -> None:
+            middleware = Held()
+            held.append(weakref.ref(middleware))
+            await application(edge.app.scopes[-1], receive, send)
+
+        edge.app._websocket = through  # type: ignore[method-assign]
+        await client.upgrade()
+        await client.send(frame(TEXT, b"still there?"))
+        assert await client.frame() == (TEXT, b"still there?")
+        assert [one() for one in held] == [None]
+        assert edge.app.scopes == [{}]
+        await client.send(frame(CLOSE, (1000).to_bytes(2)))
+        assert await client.close_code() == 1000
+        edge.app._websocket = original  # type: ignore[method-assign]

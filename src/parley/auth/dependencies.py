@@ -13,7 +13,7 @@ from parley.auth.schemas import Identity
 from parley.auth.service import AuthService, Caller
 from parley.auth.sites import Sites
 from parley.auth.tickets import Tickets
-from parley.auth.tokens import AccessClaims, TokenCodec, TokenInvalid, TokenTooOld
+from parley.auth.tokens import TokenCodec, TokenInvalid, TokenTooOld
 from parley.core.clock import Clock
 from parley.core.errors import AppError, Forbidden, Unauthorized
 from parley.core.origins import Origins
@@ -37,7 +37,7 @@ class Gate:
     def identify(self, connection: HTTPConnection) -> str | None:
         """Return the key of a signed-in caller, None for everybody else: what limits count by."""
         try:
-            return f"user:{self.authenticate(connection).user_id}"
+            return limit_key(self.authenticate(connection))
         except AppError:
             return None
 
@@ -78,7 +78,7 @@ class Gate:
         if len(headers) > 1 or scheme.lower() != "bearer":
             raise InvalidToken
         try:
-            claims = self._codec.decode(token, AccessClaims, self._clock.now().timestamp())
+            claims = self._codec.decode_access(token, self._clock.now().timestamp())
         except TokenInvalid:
             raise InvalidToken from None
         except TokenTooOld:
@@ -161,3 +161,8 @@ async def _admin(identity: CurrentUser) -> Identity:
 
 Operator = Annotated[Identity, Depends(_operator)]
 Admin = Annotated[Identity, Depends(_admin)]
+
+
+def limit_key(identity: Identity) -> str:
+    """Return what limits count a signed-in caller by."""
+    return f"user:{identity.user_id}"

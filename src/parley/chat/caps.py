@@ -36,16 +36,24 @@ class Seats:
     @contextmanager
     def seat(self, user_id: UUID, address: str) -> Iterator[None]:
         """Take a place for as long as the block lasts; raise as `check` does."""
+        self.take(user_id, address)
+        try:
+            yield
+        finally:
+            self.leave(user_id, address)
+
+    def take(self, user_id: UUID, address: str) -> None:
+        """Take a place until `leave`; raise as `check` does."""
         self.check(user_id, address)
         self.taken += 1
         self._by_user[user_id] += 1
         self._by_address[address] += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
-            _less(self._by_user, user_id)
-            _less(self._by_address, address)
+
+    def leave(self, user_id: UUID, address: str) -> None:
+        """Give a place back."""
+        self.taken -= 1
+        _less(self._by_user, user_id)
+        _less(self._by_address, address)
 
 
 def _less(counter: Counter[Any], key: Any) -> None:

@@ -68,8 +68,8 @@ class Viewer:
     """Somebody who watches a conversation over one socket or stream."""
 
     __slots__ = (
-        "_answers", "_busy", "_ended", "_free", "_source", "_tasks", "_transport", "closed", "deadline_s", "framing",
-        "identity", "is_open", "on_answers", "position", "reached", "sent_at", "until", "watched",
+        "_answers", "_busy", "_changed", "_goodbye", "_source", "_tasks", "_transport", "closed", "deadline_s",
+        "framing", "identity", "is_open", "on_answers", "position", "reached", "sent_at", "until", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -87,8 +87,9 @@ class Viewer:
         self.sent_at = time.monotonic()
         self._answers: list[Payload] = []
         self._busy = True
-        self._ended = asyncio.Event()
-        self._free = asyncio.Event()
+        self._goodbye: asyncio.Task[None] | None = None
+        self._changed: asyncio.Event | None = None
+        """There while somebody waits: of thousands of idle sockets nobody does."""
         self._source: Source | None = None
         self._tasks = tasks
         self._transport = transport
@@ -113,16 +114,24 @@ class Viewer:
     def reach(self) -> None:
         """The reply this stream waited for has ended; nothing follows."""
         self.reached = True
-        self._ended.set()
+        self._wake()
 
     async def wait_ended(self) -> None:
         """Return when that reply has ended, or this connection has."""
-        await self._ended.wait()
+        while not self.reached and self.is_open:
+            await self._change()
 
     async def wait_sent(self) -> None:
         """Return when nothing is under way any more."""
         while self._busy and self.is_open:
-            await self._free.wait()
+            await self._change()
+        if self._goodbye is not None:
+            await asyncio.wait({self._goodbye})
+
+    def lose(self) -> None:
+        """The peer has left."""
+        self.is_open = False
+        self._wake()
 
     def push(self) -> None:
         """Send what follows the position, unless a send is under way: that one will go on with it."""
@@ -156,11 +165,11 @@ class Viewer:
         if not self.is_open:
             return
         self.closed = (code, reason)
-        self._lose()
+        self.lose()
         if self._busy and self._source is not None:
             self._transport.abort()  # a goodbye would wait behind what the peer does not read
         else:
-            self._tasks.spawn("say goodbye", self._say_goodbye(code, reason))
+            self._goodbye = self._tasks.spawn("say goodbye", self._say_goodbye(code, reason))
 
     def _send(self, payloads: Sequence[Payload]) -> bool:
         """Begin to send; return whether that was all of it."""
@@ -171,10 +180,9 @@ class Viewer:
         except StopIteration:
             return True
         except Gone:
-            self._lose()
+            self.lose()
             return False
         self._busy = True
-        self._free.clear()
         self._tasks.spawn("send to slow viewer", self._finish(_resumed(sending, waits_for)))
         return False
 
@@ -204,13 +212,13 @@ class Viewer:
                 await sending
         except TimeoutError:
             self.closed = (CloseCode.TRY_LATER, "too slow")
-            self._lose()
+            self.lose()
             self._transport.abort()
         except Gone:
-            self._lose()
+            self.lose()
         else:
             self._busy = False
-            self._free.set()
+            self._wake()
             self.push()
 
     async def _say_goodbye(self, code: CloseCode, reason: str) -> None:
@@ -230,10 +238,15 @@ class Viewer:
         self._busy = False
         self.push()
 
-    def _lose(self) -> None:
-        self.is_open = False
-        self._ended.set()
-        self._free.set()
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
 
 @coroutine

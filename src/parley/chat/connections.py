@@ -177,12 +177,12 @@ class ConnectionManager:
             viewer.reach()
         viewer.go_live(self, [*first, *self._framed(watched, viewer, opening.frames)])
 
-    def leave(self, opening: Opening, viewer: Viewer | None = None) -> None:
+    def leave(self, watched: Watched, viewer: Viewer | None = None) -> None:
         """Give the place back."""
         if viewer is not None:
             viewer.is_open = False
-            opening.watched.viewers.discard(viewer)
-        self._release(opening.watched)
+            watched.viewers.discard(viewer)
+        self._release(watched)
 
     async def drain(self, within_s: float) -> None:
         """Send every viewer away, at random moments so that they do not come back all at once."""

@@ -18,7 +18,7 @@ from parley.chat.errors import ConversationNotFound
 from parley.chat.hub import FindTape, Frame, follow_change
 from parley.chat.models import Conversation, Message
 from parley.chat.rows import change_of, conversation_view, in_order, message_view
-from parley.chat.statements import MESSAGE_COLUMNS, message_of
+from parley.chat.statements import MESSAGE_COLUMNS, conversation_of, message_of
 from parley.core.database import Database
 
 RESET_ROWS = 50  # DESIGN 4.5
@@ -99,6 +99,6 @@ async def _read(database: Database, identity: Identity, conversation_id: UUID, s
     if not records:
         raise ConversationNotFound
     first = records[0]
-    conversation = Conversation(**{name: first[f"c_{name}"] for name in _OF_CONVERSATION})
+    conversation = conversation_of({name: first[f"c_{name}"] for name in _OF_CONVERSATION})
     rows = [message_of(record) for record in records if record["id"] is not None]
     return _Found(conversation, first["user_name"] or "", first["live"], rows)

@@ -192,6 +192,8 @@ class Replies:
         self.expect(claimed.message_id)
         writing = Writing(claimed, Tape(claimed.message_id, claimed.attempt))
         self._running[claimed.message_id] = writing
+        if not claimed.is_stopping:
+            self._show(writing)
         writing.task = self._tasks.spawn("write reply", self._write(writing))
 
     async def _write(self, writing: Writing) -> None:
@@ -214,9 +216,8 @@ class Replies:
 
     async def _run(self, writing: Writing) -> Ending | None:
         """Ask the agent and write what it says; None where this attempt is no longer this worker's to end."""
+        failures = 0
         try:
-            self._show(writing)
-            failures = 0
             while True:
                 try:
                     return await self._ask(writing)

@@ -5,7 +5,7 @@ Writes nothing itself but rows; streams, tasks and other workers are told by `re
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -23,11 +23,12 @@ from parley.chat.reading import Standing
 from parley.chat.repository import ToStop
 from parley.chat.rows import change_of, conversation_change, message_view
 from parley.chat.settings import ChatSettings
-from parley.chat.statements import KNOWS, Begun, begin_conversation
+from parley.chat.statements import KNOWS, Begun, begin_conversation, conversation_of, message_of
 from parley.core.database import AlreadyThere, Database
 from parley.core.ids import new_id
 
 TITLE_CHARACTERS = 60  # of the first question: what a list shows
+ASK_BUCKET = "chat.ask"  # questions count in one, whatever they come through
 Charge = Callable[[], Awaitable[None]]
 
 
@@ -250,15 +251,15 @@ class ChatService:
     async def _begin(self, identity: Identity, asked: Question) -> tuple[Asked, Committed]:
         """Store the first question of a new conversation."""
         starts = self._desk.has_room()
-        conversation = Conversation(
-            id=new_id(), owner_id=identity.user_id, title=title_of(asked.content), mode="ai", rev=2, meta_rev=0
+        title, author = title_of(asked.content), identity.user_id
+        conversation = conversation_of(
+            {"id": new_id(), "owner_id": author, "title": title, "mode": "ai", "rev": 2, "meta_rev": 0}
         )
-        shared: dict[str, Any] = {"conversation_id": conversation.id, "steps": [], "shown_steps": [], "sources": []}
-        question = Message(
-            id=new_id(), seq=1, rev=1, role="user", status="complete", author_id=identity.user_id, **shared
-        )
-        question.content, question.client_id = asked.content, asked.client_id
-        reply = Message(id=new_id(), seq=2, rev=2, role="assistant", content="", question_id=question.id, **shared)
+        both = {"conversation_id": conversation.id, "steps": [], "shown_steps": [], "sources": []}
+        said = {"role": "user", "status": "complete", "content": asked.content, "client_id": asked.client_id}
+        question = message_of({**both, **said, "id": new_id(), "seq": 1, "rev": 1, "author_id": author})
+        due = {"role": "assistant", "content": "", "question_id": question.id}
+        reply = message_of({**both, **due, "id": new_id(), "seq": 2, "rev": 2})
         reply.status = "streaming" if starts else "queued"
         reply.owner, reply.attempt = (self._boot_id, 1) if starts else (None, 0)
         committed = Committed(conversation.id)
@@ -272,9 +273,9 @@ class ChatService:
         name = question.author_name or ""
         if starts:
             committed.claimed.append(Claimed(conversation.id, reply.id, 1, turn=_first_turn(identity, question, reply)))
-        committed.changes.extend([change_of(question), change_of(reply)])
-        # Nobody can watch it yet: whoever asked is shown what was just stored, without reading it again.
-        fresh = Standing(conversation, name, reply.id if starts else None, list(committed.changes))
+        # Nobody can watch it yet, so nobody is told: whoever asked is shown what was just stored.
+        changes = [change_of(question), change_of(reply)]
+        fresh = Standing(conversation, name, reply.id if starts else None, changes)
         return Asked(conversation.id, question.id, reply.id, is_duplicate=False, rev=0, fresh=fresh), committed
 
     async def _commit(

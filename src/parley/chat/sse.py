@@ -98,7 +98,7 @@ class EventStream(Response):
                     await self._follow(viewer, receive)
                 await self._end(viewer, transport, send)
         finally:
-            parts.connections.leave(self._opening, viewer)
+            parts.connections.leave(self._opening.watched, viewer)
 
     async def _follow(self, viewer: Viewer, receive: Receive) -> None:
         """Wait for the end of the reply or of the connection, whichever comes first."""
@@ -106,14 +106,13 @@ class EventStream(Response):
         async def listen() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
+            viewer.lose()
 
-        leaving = self._parts.tasks.spawn("listen for a disconnect", listen())
-        ending = self._parts.tasks.spawn("wait for an end", viewer.wait_ended())
+        listening = self._parts.tasks.spawn("listen for a disconnect", listen())
         try:
-            await asyncio.wait({leaving, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await viewer.wait_ended()
         finally:
-            leaving.cancel()
-            ending.cancel()
+            listening.cancel()
 
     async def _end(self, viewer: Viewer, transport: StreamTransport, send: Send) -> None:
         try:

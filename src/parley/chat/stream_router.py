@@ -16,7 +16,7 @@ from parley.chat.dependencies import Chat
 from parley.chat.errors import ConversationNotFound
 from parley.chat.protocol import CloseCode, ack
 from parley.chat.schemas import AgainCommand, AskCommand, MessageCommand
-from parley.chat.service import Again, Asked, Charge, Question
+from parley.chat.service import ASK_BUCKET, Again, Asked, Charge, Question
 from parley.chat.sse import EventStream, StreamParts
 from parley.chat.websocket import SocketParts, serve_socket
 from parley.core.errors import Unprocessable
@@ -34,7 +34,7 @@ def _charge(connection: HTTPConnection) -> Charge:
     """Return what counts a new question: the same bucket on every transport."""
 
     async def charge() -> None:
-        await connection.state.limiter.check(connection, "ask", "chat.ask", by_address=False)
+        await connection.state.limiter.check(connection, "ask", ASK_BUCKET, by_address=False)
 
     return charge
 
@@ -102,7 +102,7 @@ async def _stream(
             told = {frame.ends for frame in opening.frames}
             is_over = ended_rev is not None and ended_rev <= opening.position.rev and until not in told
     except BaseException:
-        parts.connections.leave(opening)
+        parts.connections.leave(opening.watched)
         raise
     answers = []
     if asked is not None:
@@ -140,12 +140,12 @@ async def watch_socket(_: General, socket: WebSocket, user: AdmittedUser, conver
         state.chat,
         state.conversations,
         state.connections,
+        state.seats,
+        state.limiter,
         state.tasks,
         state.settings.chat.send_deadline_s,
-        _charge(socket),
     )
-    with state.seats.seat(user.user_id, socket.scope["client_address"].limit_key):
-        await serve_socket(socket, user, named, socket.query_params.get("cursor"), parts)
+    await serve_socket(socket, user, named, socket.query_params.get("cursor"), parts)
 
 
 @router.post("/send", responses={202: {"description": "Not answered yet"}, **problems(401, 403, 404, 409)})
@@ -216,7 +216,7 @@ async def _wait_for(request: Request, user: Identity, asked: Asked, within_s: fl
     except TimeoutError:
         return False
     finally:
-        parts.connections.leave(opening, viewer)
+        parts.connections.leave(opening.watched, viewer)
     return viewer.reached
 
 

@@ -1,39 +1,44 @@
 """A conversation over a WebSocket: frames in, through the session, to the service; out through the viewer."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import structlog
 from slowapi.errors import RateLimitExceeded
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.types import Receive, Send
+from starlette.websockets import WebSocket
 from uvicorn.protocols.utils import ClientDisconnected
 
+from parley.auth.dependencies import limit_key
 from parley.auth.schemas import Identity
 from parley.chat import protocol
+from parley.chat.caps import Seats
 from parley.chat.connection import Gone, Payload, Viewer
-from parley.chat.connections import ConnectionManager, Opening
+from parley.chat.connections import ConnectionManager, Watched
 from parley.chat.conversations import ConversationService
 from parley.chat.protocol import SUBPROTOCOL, Chat, CloseCode, Command, Edit, Feedback, Regenerate, Stop, Typing
-from parley.chat.service import Again, Asked, ChatService, Question
+from parley.chat.service import ASK_BUCKET, Again, Asked, ChatService, Question
 from parley.chat.session import Answer, Close, Run, Session, SessionLimits
 from parley.core.errors import AppError
+from parley.core.limits import Limiter
 from parley.core.tasks import Tasks
-from parley.core.websocket_protocol import text_frame
+from parley.core.websocket_protocol import Extension, text_frame
 
 log = structlog.get_logger(__name__)
 
 
 class SocketTransport:
-    """Frames over one WebSocket."""
+    """Frames over one WebSocket of any server."""
 
     sign_of_life: Payload | None = None  # the protocol's own pings are
 
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
+    def __init__(self, send: Send) -> None:
+        self._send = send
 
     def frame(self, body: bytes, cursor: str | None) -> Payload:
         return protocol.ws_frame(body, cursor)
@@ -41,27 +46,25 @@ class SocketTransport:
     async def send(self, payloads: Sequence[Payload]) -> None:
         try:
             for payload in payloads:
-                await self._socket.send({"type": "websocket.send", "text": payload})
-        except (ClientDisconnected, WebSocketDisconnect, RuntimeError):
+                await self._send({"type": "websocket.send", "text": payload})
+        except (ClientDisconnected, OSError, RuntimeError):
             raise Gone from None
 
     async def close(self, code: CloseCode, reason: str) -> None:
-        if self._socket.application_state is WebSocketState.CONNECTED:
-            with suppress(ClientDisconnected, WebSocketDisconnect, RuntimeError):
-                await self._socket.close(code, reason)
+        with suppress(ClientDisconnected, OSError, RuntimeError):
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     def abort(self) -> None:
-        extension = self._socket.scope.get("extensions", {}).get("parley")
-        if extension is not None:
-            extension["abort"]()
+        """Nothing in ASGI does this."""
 
 
 class FramedTransport(SocketTransport):
     """The same on our own server, which takes whole frames: made once for all sockets at a position."""
 
-    def __init__(self, socket: WebSocket, write: Callable[[bytes], Awaitable[None]]) -> None:
-        super().__init__(socket)
-        self._write = write
+    def __init__(self, extension: Extension) -> None:
+        super().__init__(extension["send"])
+        self._write = extension["write"]
+        self.abort = extension["abort"]  # type: ignore[method-assign]  # here there is something that does
 
     def frame(self, body: bytes, cursor: str | None) -> Payload:
         return text_frame(protocol.ws_text(body, cursor))
@@ -73,67 +76,94 @@ class FramedTransport(SocketTransport):
             raise Gone from None
 
 
-def _transport(socket: WebSocket) -> SocketTransport:
-    extension = socket.scope.get("extensions", {}).get("parley")
-    return SocketTransport(socket) if extension is None else FramedTransport(socket, extension["write"])
-
-
 @dataclass(frozen=True, slots=True)
 class SocketParts:
-    """What a socket works with."""
+    """What every socket works with."""
 
     chat: ChatService
     conversations: ConversationService
     connections: ConnectionManager
+    seats: Seats
+    limiter: Limiter
     tasks: Tasks
     send_deadline_s: float
-    charge: Callable[[], Awaitable[None]]
 
 
 async def serve_socket(
     socket: WebSocket, identity: Identity, conversation_id: UUID, cursor: str | None, parts: SocketParts
 ) -> None:
     """Watch a conversation and take commands until one side leaves; AppError before the accept refuses it."""
-    opening = await parts.connections.open(identity, conversation_id, cursor)
-    viewer = Viewer(identity, _transport(socket), parts.tasks, deadline_s=parts.send_deadline_s)
+    extension: Extension | None = socket.scope.get("extensions", {}).get("parley")
+    address = socket.scope["client_address"].limit_key
+    parts.seats.take(identity.user_id, address)
     try:
-        offered = socket.scope.get("subprotocols", ())
-        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-        session = Session(SessionLimits(), socket.scope["request_id"], now=time.monotonic())
-        viewer.on_answers = session.answered
-        parts.connections.enter(opening, viewer)
-        await _Conversation(socket, identity, opening, viewer, parts).listen(session)
-    finally:
-        parts.connections.leave(opening, viewer)
+        opening = await parts.connections.open(identity, conversation_id, cursor)
+    except BaseException:
+        parts.seats.leave(identity.user_id, address)
+        raise
+    transport = SocketTransport(socket.send) if extension is None else FramedTransport(extension)
+    conversation = _Conversation(
+        receive=socket.receive if extension is None else extension["receive"],
+        identity=identity,
+        address=address,
+        request_id=socket.scope["request_id"],
+        watched=opening.watched,
+        user_name=opening.user_name,
+        viewer=Viewer(identity, transport, parts.tasks, deadline_s=parts.send_deadline_s),
+        parts=parts,
+    )
+    try:
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None)
+        session = Session(SessionLimits(), conversation.request_id, now=time.monotonic())
+        conversation.viewer.on_answers = session.answered
+        parts.connections.enter(opening, conversation.viewer)
+    except BaseException:
+        conversation.leave()
+        raise
+    if extension is None:
+        await conversation.listen(session)
+    else:
+        extension["stay"] = partial(conversation.listen, session)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Conversation:
-    socket: WebSocket
+    """What a socket holds on to for as long as it is there."""
+
+    receive: Receive
     identity: Identity
-    opening: Opening
+    address: str
+    request_id: str
+    watched: Watched
+    user_name: str
     viewer: Viewer
     parts: SocketParts
 
     async def listen(self, session: Session) -> None:
-        """Take frames in their order until the peer leaves."""
-        while True:
-            try:
-                message = await self.socket.receive()
-            except RuntimeError:  # closed by us
-                return
-            if message["type"] == "websocket.disconnect":
-                return
-            now = time.monotonic()
-            data = message.get("text")
-            for effect in session.receive(message["bytes"] if data is None else data, now):
-                match effect:
-                    case Answer(body):
-                        self.viewer.answer(body)
-                    case Close(code, reason):
-                        self.viewer.close(code, reason)
-                    case Run(command, ref):
-                        await self._run(command, ref)
+        """Take frames in their order until one side leaves."""
+        try:
+            while (message := await self.receive())["type"] != "websocket.disconnect":
+                data = message.get("text")
+                for effect in session.receive(message["bytes"] if data is None else data, time.monotonic()):
+                    match effect:
+                        case Answer(body):
+                            self.viewer.answer(body)
+                        case Close(code, reason):
+                            self.viewer.close(code, reason)
+                        case Run(command, ref):
+                            await self._run(command, ref)
+        except RuntimeError:  # closed by us
+            return
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Give the places back."""
+        self.parts.connections.leave(self.watched, self.viewer)
+        self.parts.seats.leave(self.identity.user_id, self.address)
+
+    async def _charge(self) -> None:
+        await self.parts.limiter.count(limit_key(self.identity), "ask", ASK_BUCKET)
 
     async def _run(self, command: Command, ref: str | None) -> None:
         try:
@@ -149,30 +179,30 @@ class _Conversation:
             self.viewer.answer(answer)
 
     async def _do(self, command: Command, ref: str | None) -> bytes | None:
-        chat, conversation_id = self.parts.chat, self.opening.watched.conversation_id
+        chat, conversation_id = self.parts.chat, self.watched.conversation_id
         match command:
             case Chat(client_id=client_id, content=content, on_busy=on_busy):
                 question = Question(content, conversation_id, client_id, on_busy)
-                return _ack(ref, await chat.ask(self.identity, question, self.parts.charge))
+                return _ack(ref, await chat.ask(self.identity, question, self._charge))
             case Stop(message_id=message_id):
                 await chat.stop(self.identity, message_id)
                 return protocol.ack(ref, message_id, message_id)
             case Regenerate(message_id=message_id, client_id=client_id):
-                return _ack(ref, await chat.again(self.identity, Again(message_id, client_id), self.parts.charge))
+                return _ack(ref, await chat.again(self.identity, Again(message_id, client_id), self._charge))
             case Edit(message_id=message_id, content=content, client_id=client_id):
                 wish = Again(message_id, client_id, content)
-                return _ack(ref, await chat.again(self.identity, wish, self.parts.charge))
+                return _ack(ref, await chat.again(self.identity, wish, self._charge))
             case Feedback(message_id=message_id, rating=rating, comment=comment):
                 await self.parts.conversations.rate(self.identity, message_id, rating, comment)
                 return protocol.ack(ref, message_id, message_id)
             case Typing(on=on):
-                person: Any = {"id": self.identity.user_id, "name": self.opening.user_name}
+                person: Any = {"id": self.identity.user_id, "name": self.user_name}
                 self.parts.connections.hint(conversation_id, protocol.typing(person, on=on), but=self.viewer)
         return None
 
     def _error(self, code: str, message: str, ref: str | None, *, retryable: bool, param: str | None = None) -> bytes:
         view = protocol.error_view(code, message, retryable=retryable, param=param)
-        return protocol.error(view, self.socket.scope["request_id"], ref)
+        return protocol.error(view, self.request_id, ref)
 
 
 def _ack(ref: str | None, asked: Asked) -> bytes:

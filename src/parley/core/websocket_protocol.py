@@ -3,7 +3,8 @@
 import asyncio
 import time
 from asyncio import BaseTransport, TimerHandle
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, TypedDict, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
@@ -31,6 +32,21 @@ def text_frame(text: bytes) -> bytes:
     if size <= _LONG:
         return b"%c\x7e%b%b" % (_TEXT, size.to_bytes(2, "big"), text)
     return b"%c\x7f%b%b" % (_TEXT, size.to_bytes(8, "big"), text)
+
+
+class Extension(TypedDict):
+    """What a socket on this server can do beyond ASGI."""
+
+    abort: Callable[[], None]
+    buffered: Callable[[], int]
+    """Bytes that wait for the peer to read."""
+    write: Callable[[bytes], Awaitable[None]]
+    """Send what `text_frame` made."""
+    send: Callable[[Any], Awaitable[None]]
+    receive: Callable[[], Awaitable[Any]]
+    stay: Callable[[], Awaitable[None]] | None
+    """What an application sets before it returns, to go on without all that the request has passed through: frames
+    and locals of a dozen functions, for the life of each socket. Leaving it closes the socket."""
 
 
 class Allowance:
@@ -82,7 +98,7 @@ class BoundedServerProtocol(ServerProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket. Applications find `abort`, `buffered` and `write` in `scope["extensions"]["parley"]`."""
+    """One WebSocket. Applications find what it can do in `scope["extensions"]["parley"]`; see `Extension`."""
 
     def __init__(
         self,
@@ -118,11 +134,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:  # noqa: PLR2004  # switching protocols
             transport = self.transport
             extensions = cast("dict[str, Any]", self.scope["extensions"])
-            extensions["parley"] = {
-                "abort": transport.abort,
-                "buffered": transport.get_write_buffer_size,
-                "write": self.write_frames,
-            }
+            extensions["parley"] = Extension(
+                abort=transport.abort,
+                buffered=transport.get_write_buffer_size,
+                write=self.write_frames,
+                send=self.send,
+                receive=self.receive,
+                stay=None,
+            )
 
     async def write_frames(self, frames: bytes) -> None:
         """Send what `text_frame` made, past everything that would make it anew for each socket."""
@@ -137,9 +156,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         app = self.app
 
         async def serve(scope: Any, receive: Any, send: Any) -> None:
+            extension = scope["extensions"].get("parley")
             await app(scope, receive, send)
             if self.initial_response is not None:
                 self.handshake_complete = True
+            if extension is not None and (stay := extension["stay"]) is not None:
+                extension["stay"] = None
+                scope.clear()  # nobody reads it any more, and thousands of idle sockets would keep theirs
+                await stay()
 
         self.app = serve
         await super().run_asgi()
