@@ -53,9 +53,12 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> ClientAddress:
         return ClientAddress(peer, scheme, is_hearsay)
     hops = [hop.strip() for name, value in headers if name == b"x-forwarded-for" for hop in value.split(b",")]
     current = peer
+    # A proxy that names its client in another way than we read, or not so that it can be read, is not its client.
+    is_hearsay = not hops and any(name == b"forwarded" for name, _ in headers)
     for hop in reversed(hops[-MAX_HOPS:]):
         address = _parse(hop.decode("latin-1"))
         if address is None:
+            is_hearsay = True
             break
         current = address
         if not _is_trusted(address, trusted):
@@ -63,7 +66,7 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> ClientAddress:
     protos = [value for name, value in headers if name == b"x-forwarded-proto"]
     if protos and protos[-1] in {b"http", b"https"}:
         scheme = protos[-1].decode()
-    return ClientAddress(current, scheme)
+    return ClientAddress(current, scheme, is_hearsay)
 
 
 def _parse(text: str) -> Address | None:
