@@ -19,6 +19,7 @@ import structlog
 from tests.fixtures.engines import TEMPLATE
 from tests.fixtures.guards import LoopGuard, is_asynchronous, loop_guard, no_task_left
 from tests.fixtures.service import Service, in_process, on_socket, settings_for
+from tests.fixtures.shortcuts import take_shortcuts
 
 from parley.core.garbage import settle_garbage
 from parley.core.logging import hide_secrets
@@ -33,6 +34,7 @@ _engines: list[tuple[subprocess.Popen[str], tempfile.TemporaryDirectory[str]]] =
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the engines before any worker starts; workers inherit where they are."""
+    take_shortcuts()
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     folder = tempfile.TemporaryDirectory(prefix="parley-tests-")

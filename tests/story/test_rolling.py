@@ -163,7 +163,7 @@ def test_a_successor_that_dies_leaves_the_old_one_and_a_better_one_takes_over(se
 
 
 def test_a_successor_that_never_gets_ready_leaves_the_old_one(serve: Serve, place: Path) -> None:
-    serving = serve("--workers", "2", environ={**gated(place), "PARLEY_REPLACE_TIMEOUT_S": "3"})
+    serving = serve("--workers", "1", environ={**gated(place), "PARLEY_REPLACE_TIMEOUT_S": "3"})
     serving.wait_ready()
     before = serving.workers()
     (place / "gate" / "fault").write_text("time.sleep(60)")
@@ -192,9 +192,9 @@ def test_a_worker_that_dies_during_a_replacement_is_replaced_at_once(serve: Serv
     assert serving.left() == set()
 
 
-async def slow_request(serving: Serving, number: signal.Signals, told: Callable[[], int]) -> int:
+async def slow_request(serving: Serving, number: signal.Signals, told: Callable[[], int], email: str) -> int:
     """Send half a request, then the signal, then the rest a second later."""
-    whole = request("POST", "/auth/register", body={"email": "slow@shop.example", "password": "correct horse battery"})
+    whole = request("POST", "/auth/register", body={"email": email, "password": "correct horse battery"})
     async with opened(serving.port) as connection:
         connection.transport.write(whole[:-20])
         await asyncio.sleep(0.5)
@@ -207,20 +207,13 @@ async def slow_request(serving: Serving, number: signal.Signals, told: Callable[
 
 
 def test_sigterm_finishes_a_request_under_way(serve: Serve) -> None:
-    serving = serve("--workers", "2")
-    serving.wait_ready()
-    assert asyncio.run(slow_request(serving, signal.SIGTERM, lambda: serving.parent.pid)) == 201
-    assert serving.wait_end() == 0
-    assert serving.left() == set()
-
-
-def test_a_worker_told_to_end_has_a_successor_before_it_is_done(serve: Serve) -> None:
+    """Of one worker, which has a successor before it is done, and then of the whole service."""
     serving = serve("--workers", "1")
     serving.wait_ready()
     [old] = serving.workers()
 
     async def live_through() -> None:
-        slow = asyncio.create_task(slow_request(serving, signal.SIGTERM, lambda: old))
+        slow = asyncio.create_task(slow_request(serving, signal.SIGTERM, lambda: old, "first@shop.example"))
         await asyncio.sleep(0.7)
         async with opened(serving.port) as fresh:
             assert (await fresh.ask(LIVE)).status == 200
@@ -230,6 +223,10 @@ def test_a_worker_told_to_end_has_a_successor_before_it_is_done(serve: Serve) ->
     assert "worker 1 takes no more work; starting another" in serving.err
     wait_until(lambda: not is_alive(old))
     assert len(serving.workers()) == 1
+    last = slow_request(serving, signal.SIGTERM, lambda: serving.parent.pid, "last@shop.example")
+    assert asyncio.run(last) == 201
+    assert serving.wait_end() == 0
+    assert serving.left() == set()
 
 
 def test_an_idle_service_stops_at_once(serve: Serve) -> None:
