@@ -8,7 +8,7 @@ LOCK   := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test soak bench bench-model check fmt lock clean
+.PHONY: help install install-dev run test soak test-browser bench bench-model check fmt lock clean
 
 help:  ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: install-dev  ## Run the tests (under 10 minutes on 2 cores)
 soak: install-dev  ## The same promises with the long counts
 	$(BIN)/python -m pytest tests/soak -n 0 $(ARGS)
 
+test-browser: install-dev  ## The widget in a browser; needs Debian's chromium, and playwright in .venv
+	$(BIN)/python -m pytest tests/browser -n 0 $(ARGS)
+
 bench: install-dev  ## Print exact figures as paired ratios
 	$(BIN)/python -m tests.bench $(ARGS)
 
@@ -42,9 +45,10 @@ fmt: install-dev  ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock: install-dev  ## Renew both lock files (hashes, no hosts); ARGS=--upgrade takes newer versions
+lock: install-dev  ## Renew the lock files (hashes, no hosts); ARGS=--upgrade takes newer versions
 	$(LOCK) $(ARGS) --group build pyproject.toml -o requirements.lock
-	$(LOCK) $(ARGS) --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(LOCK) $(ARGS) --extra otel pyproject.toml -c requirements.lock -o requirements-otel.lock
+	$(LOCK) $(ARGS) --group dev pyproject.toml -c requirements.lock -c requirements-otel.lock -o requirements-dev.lock
 
 clean:  ## Remove the virtual environment and caches (never your data)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

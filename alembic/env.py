@@ -4,9 +4,8 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from parley.core.database import connect
+from parley.core.database import connect, open_unnamed
 from parley.settings import load
 from parley.tables import metadata
 
@@ -41,10 +40,9 @@ def migrate(connection: Connection) -> None:
 async def connect_and_migrate() -> None:
     """Open one connection and hand it over."""
     url = database_url()
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=lambda: connect(url, timeout=CONNECT_TIMEOUT_S),
-        poolclass=pool.NullPool,
+    # Without statements of a name, which would be left behind with a pooler.
+    engine = open_unnamed(
+        lambda: connect(url, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0), poolclass=pool.NullPool
     )
     try:
         async with engine.connect() as connection:

@@ -17,6 +17,7 @@ from parley.agents.calls import CallService
 from parley.agents.clients.openai import open_openai, ping
 from parley.agents.interface import Agents
 from parley.agents.service import AgentService
+from parley.auth.audit_service import AuditService
 from parley.auth.dependencies import Gate
 from parley.auth.passwords import PasswordHasher
 from parley.auth.revocation import Revocations
@@ -33,21 +34,28 @@ from parley.chat.conversations import ConversationService
 from parley.chat.inheritance import hand_over
 from parley.chat.replies import Replies
 from parley.chat.service import ChatService
-from parley.core.clock import SystemClock
+from parley.core import audit
+from parley.core.clock import Clock, SystemClock
 from parley.core.database import Database
 from parley.core.drain import Drain
 from parley.core.errors import DatabaseUnavailable
+from parley.core.exposition import Exposition
 from parley.core.fanout.broker import Broker
 from parley.core.fanout.log import TapeLog
 from parley.core.health import Finding, Health, Readiness
+from parley.core.instruments import Instruments
 from parley.core.limits import Limiter
 from parley.core.line import Line
+from parley.core.memory import resident_bytes
 from parley.core.migrations import migrate, needed_revision, present_revision
 from parley.core.ops import Ops
 from parley.core.origins import Origins
 from parley.core.redis import open_redis
 from parley.core.tasks import Tasks
+from parley.core.telemetry import Telemetry
 from parley.pages.assets import Assets, load_assets
+from parley.privacy.erasure import Erasure
+from parley.privacy.export import Export
 from parley.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -56,6 +64,7 @@ TASKS_CLOSE_S = 5.0
 SCHEMA_RETRY_S = 0.2
 CHECK_DEADLINE_S = 1.0
 CHECK_KEEP_S = 2.0
+MEMORY_EVERY_S = 5.0
 MODEL_CHECK_KEEP_S = 60.0  # a provider counts every call
 
 
@@ -67,12 +76,14 @@ class Parts(TypedDict):
     drain: Drain
     health: Health
     ops: Ops
+    exposition: Exposition
     database: Database
     redis: Redis
     openai: AsyncOpenAI
     limiter: Limiter
     gate: Gate
     auth: AuthService
+    audit: AuditService
     sites: Sites
     site_service: SiteService
     site_identities: SiteIdentities
@@ -85,22 +96,27 @@ class Parts(TypedDict):
     replies: Replies
     seats: Seats
     assets: Assets
+    export: Export
+    erasure: Erasure
+    telemetry: Telemetry
     tasks: Tasks
 
 
 @asynccontextmanager
 async def open_container(
-    settings: Settings, readiness: Readiness, drain: Drain, origins: Origins
+    settings: Settings, readiness: Readiness, drain: Drain, origins: Origins, instruments: Instruments
 ) -> AsyncIterator[Parts]:
     """Yield the parts of this worker."""
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         assets = await asyncio.to_thread(load_assets)  # packed and hashed: more than the loop may be held for
-        database = Database(settings.database)
+        # Closed last: whatever closes may still have something to tell.
+        stack.push_async_callback(instruments.telemetry.close)
+        database = Database(settings.database, instruments.telemetry)
         stack.push_async_callback(database.close)
         redis = open_redis(settings.redis)
         stack.push_async_callback(redis.aclose)
-        line = Line(redis)
+        line = Line(redis, instruments.telemetry)
         stack.push_async_callback(line.close)
         openai = open_openai(settings.agents)
         stack.push_async_callback(openai.close)
@@ -135,6 +151,7 @@ async def open_container(
             calls=calls,
             tasks=tasks,
             clock=clock,
+            instruments=instruments,
         )
         settled = tasks.spawn("settle schema", _settle_schema(settings, database, readiness, needed_revision()))
         chat = assemble_chat(
@@ -150,9 +167,13 @@ async def open_container(
             graceful_s=settings.server.graceful_s,
             is_session_ended=lambda session_id: revocations.reason(session_id) is not None,
             schema_settled=settled,
+            instruments=instruments,
         )
-        limiter = Limiter(line, settings.limits, gate.identify)
-        health = _health(settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter)
+        limiter = Limiter(line, settings.limits, gate.identify, instruments.metrics.limits_hit)
+        health = Health(clock, tasks)
+        _register_checks(
+            health, settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter
+        )
 
         async def watch_revocations() -> None:
             await asyncio.wait({settled})
@@ -165,18 +186,23 @@ async def open_container(
         tasks.keep("hear other workers", broker.run)
         tasks.keep("watch revocations", watch_revocations)
         tasks.keep("watch sites", watch_sites)
+        _read_states(instruments, database=database, broker=broker, tickets=tickets, tasks=tasks, clock=clock)
+        tasks.keep("feel the pulse", instruments.pulse.feel)
+        tasks.keep("take readings", instruments.readings.run)
         yield Parts(
             settings=settings,
             readiness=readiness,
             drain=drain,
             health=health,
             ops=Ops(settings.server),
+            exposition=instruments.exposition,
             database=database,
             redis=redis,
             openai=openai,
             limiter=limiter,
             gate=gate,
             auth=auth,
+            audit=AuditService(database),
             sites=sites,
             site_service=SiteService(database, sites, clock),
             site_identities=identities,
@@ -189,6 +215,15 @@ async def open_container(
             replies=chat.replies,
             seats=chat.seats,
             assets=assets,
+            export=Export(database, clock),
+            erasure=Erasure(
+                database=database,
+                redis=redis,
+                revocations=revocations,
+                revocation_poll_s=settings.auth.revocation_poll_s,
+                clock=clock,
+            ),
+            telemetry=instruments.telemetry,
             tasks=tasks,
         )
 
@@ -221,7 +256,29 @@ async def _settle_schema(settings: Settings, database: Database, readiness: Read
     readiness.clear("starting")
 
 
-def _health(
+def _read_states(
+    instruments: Instruments, *, database: Database, broker: Broker, tickets: Tickets, tasks: Tasks, clock: Clock
+) -> None:
+    metrics, readings = instruments.metrics, instruments.readings
+    readings.state(metrics.tasks, lambda: len(tasks))
+    readings.state(metrics.pubsub_age, lambda: broker.heartbeat_age_s)
+    readings.state(metrics.db_connections.labels("used"), lambda: database.connections_used)
+    readings.state(metrics.db_connections.labels("idle"), lambda: database.connections_idle)
+    readings.count(metrics.db_timeouts, lambda: database.pool_timeouts)
+    readings.count(metrics.tickets_unchecked, lambda: tickets.unchecked)
+    database.lend(**{audit.COUNTER: metrics.audit_events})
+    metrics.db_limit.set(database.connections_most)
+
+    async def weigh() -> None:
+        while True:
+            metrics.memory.set(await asyncio.to_thread(resident_bytes))
+            await clock.sleep(MEMORY_EVERY_S)
+
+    tasks.keep("weigh memory", weigh)
+
+
+def _register_checks(
+    health: Health,
     settings: Settings,
     *,
     database: Database,
@@ -229,7 +286,7 @@ def _health(
     openai: AsyncOpenAI,
     hasher: PasswordHasher,
     limiter: Limiter,
-) -> Health:
+) -> None:
     async def check_database() -> Finding:
         await database.ping()
         return Finding("ok")
@@ -246,11 +303,9 @@ def _health(
         waiting, room = hasher.waiting, hasher.capacity
         return Finding("ok" if waiting < room else "degraded", f"{waiting} of {room} passwords waiting")
 
-    health = Health(SystemClock())
     health.register("database", check_database, is_required=True, deadline_s=CHECK_DEADLINE_S, keep_s=CHECK_KEEP_S)
     health.register("redis", check_redis, is_required=False, deadline_s=CHECK_DEADLINE_S, keep_s=CHECK_KEEP_S)
     health.register("queue", check_queue, is_required=False, deadline_s=CHECK_DEADLINE_S, keep_s=0)
     if not settings.agents.is_demo:
         deadline_s = settings.agents.check_timeout_s
         health.register("model", check_model, is_required=False, deadline_s=deadline_s, keep_s=MODEL_CHECK_KEEP_S)
-    return health

@@ -22,7 +22,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from parley.agents.settings import AgentsSettings
 from parley.auth.settings import AuthSettings
 from parley.chat.settings import ChatSettings
-from parley.core.settings import DatabaseSettings, LimitSettings, RedisSettings, ServerSettings, Slice
+from parley.core.settings import (
+    DatabaseSettings,
+    LimitSettings,
+    RedisSettings,
+    ServerSettings,
+    Slice,
+    TelemetrySettings,
+)
 
 PRODUCTION_BCRYPT_COST = 10  # the least OWASP names
 
@@ -39,6 +46,7 @@ class Settings:
     database: DatabaseSettings
     redis: RedisSettings
     limits: LimitSettings
+    telemetry: TelemetrySettings
     auth: AuthSettings
     agents: AgentsSettings
     chat: ChatSettings
@@ -65,6 +73,7 @@ SLICES: dict[str, type[Slice]] = {
     "database": DatabaseSettings,
     "redis": RedisSettings,
     "limits": LimitSettings,
+    "telemetry": TelemetrySettings,
     "auth": AuthSettings,
     "agents": AgentsSettings,
     "chat": ChatSettings,

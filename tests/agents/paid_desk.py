@@ -11,6 +11,7 @@ from uuid import UUID
 from tests.agents.clients.provider import settings_of
 from tests.agents.shared_state import Worker, open_worker
 from tests.fixtures.guards import LoopGuard
+from tests.fixtures.metrics import agent_metrics
 
 from parley.agents.budgets import Budgets
 from parley.agents.cache import ResponseCache
@@ -163,7 +164,7 @@ async def open_paid_desk(
             cache = ResponseCache(worker.scripts, worker.tasks, worker.settings)
         worker.tasks.keep("keep budgets", budgets.keep)
         tariff = FixedTariff()
-        lineup = Lineup(Metered(worker.fallback, budgets, tariff), cache, {MAIN: client})
+        lineup = Lineup(Metered(worker.fallback, budgets, tariff, agent_metrics()), cache, {MAIN: client})
         runner = Runner(
             models=lineup,
             tools=Registry.of([], Dependencies(None, clock)),  # type: ignore[arg-type]  # nobody searches here

@@ -18,6 +18,7 @@ from parley.agents import calls as calls_module
 from parley.agents import repository
 from parley.agents.calls import CallService
 from parley.agents.interface import Attempt, HistoryMessage, Turn, TurnUser
+from parley.auth.schemas import Identity
 from parley.core.clock import SystemClock
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
@@ -26,6 +27,7 @@ from parley.core.tasks import Tasks
 from parley.settings import Settings
 
 ADA = TurnUser(UUID(int=3), "Ada", "user", is_guest=False)
+OPERATOR = Identity(UUID(int=3), UUID(int=4), "operator", is_guest=False, expires_at=0)
 TURN = Turn(UUID(int=1), UUID(int=2), ADA, [HistoryMessage("user", "How do I return a jacket?")])
 ATTEMPT = Attempt("m", "ok", 90, 20, is_estimated=False, first_token_s=0.1, total_s=0.5, cost_usd=0.00000012)
 
@@ -258,5 +260,7 @@ async def test_ids_follow_the_order_of_the_calls(settings: Settings) -> None:
     async with open_calls(settings) as calls:
         calls.record(TURN, ATTEMPT)
         await until_booked(calls)
-        page = await calls.list_calls(conversation_id=None, message_id=None, limit=5, after=None, before=before)
+        page = await calls.list_calls(
+            conversation_id=None, message_id=None, limit=5, after=None, before=before, reader=OPERATOR
+        )
     assert len(page.data) == 1

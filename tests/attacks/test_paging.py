@@ -10,6 +10,7 @@ from tests.chat.conftest import ask, make, titles
 from tests.fixtures.service import Service
 
 LISTS = {
+    "/auth/audit",
     "/auth/sites",
     "/agents",
     "/agents/-/calls",

@@ -17,6 +17,7 @@ from parley.core.ids import new_id
 from parley.core.limits import Limiter
 from parley.core.line import Line
 from parley.core.logging import configure_logging
+from parley.core.metrics import Metrics
 from parley.core.redis import open_redis
 from parley.core.settings import LimitSettings, RedisSettings
 
@@ -54,7 +55,7 @@ async def limits(redis_url: str) -> list[Row]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))  # the table, and nothing else
     for name, url in (("on Valkey", redis_url), ("Valkey away", NOWHERE)):
         redis: Redis = open_redis(RedisSettings.model_validate({"url": url}))
-        limiter = Limiter(Line(redis), LimitSettings(), lambda _: None)
+        limiter = Limiter(Line(redis), LimitSettings(), lambda _: None, Metrics().limits_hit)
         scope = {"type": "http", "client_address": ClientAddress(ip_address("127.0.0.1"), "http")}
         connection = HTTPConnection(scope)
         hits = 0

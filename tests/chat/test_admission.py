@@ -3,16 +3,19 @@
 import asyncio
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tests.attacks.wires import chatting
 from tests.chat.test_replies import at_rest, begin
 from tests.conftest import Start
+from tests.fixtures.metrics import chat_metrics, counted
 
-from parley.chat.admission import IN_A_ROW, PULSE_S, Admission
+from parley.chat.admission import Admission
 from parley.chat.errors import Draining, Overloaded
 from parley.chat.settings import ChatSettings
 from parley.core.clock import SystemClock
 from parley.core.drain import Drain
 from parley.core.health import Readiness
+from parley.core.pulse import EVERY_S, RECENT, Pulse
 
 
 class LateClock(SystemClock):
@@ -32,27 +35,28 @@ class LateClock(SystemClock):
 async def after(late: list[float]) -> Admission:
     """Return what a worker has felt whose loop was so late, pulse by pulse."""
     clock = LateClock(late)
-    admission = Admission(ChatSettings(loop_lag_s=PULSE_S), Drain(Readiness()), clock)
-    measuring = asyncio.create_task(admission.measure())
+    pulse = Pulse(clock)
+    feeling = asyncio.create_task(pulse.feel())
     await clock.done.wait()
-    measuring.cancel()
-    await asyncio.gather(measuring, return_exceptions=True)
-    return admission
+    feeling.cancel()
+    await asyncio.gather(feeling, return_exceptions=True)
+    return Admission(ChatSettings(loop_lag_s=EVERY_S), Drain(Readiness()), pulse, chat_metrics())
 
 
 async def test_a_loop_that_is_late_again_and_again_takes_nothing_new() -> None:
     """And one that is late once, or was, does."""
-    late = 4 * PULSE_S
+    late = 4 * EVERY_S
     with pytest.raises(Overloaded):
-        (await after([late] * IN_A_ROW)).check(0)
-    (await after([late] * (IN_A_ROW - 1))).check(0)
-    (await after([late] * IN_A_ROW + [0.0])).check(0)
+        (await after([late] * RECENT)).check(0)
+    (await after([late] * (RECENT - 1))).check(0)
+    (await after([late] * RECENT + [0.0])).check(0)
 
 
 async def test_the_ceiling_a_backlog_and_a_drain_refuse() -> None:
     """Each by its own name where it has one; claims are bounded as questions are."""
     drain = Drain(Readiness())
-    admission = Admission(ChatSettings(live_replies=2), drain, SystemClock())
+    registry = CollectorRegistry()
+    admission = Admission(ChatSettings(live_replies=2), drain, Pulse(SystemClock()), chat_metrics(registry))
     admission.check(1)
     assert [admission.room(live) for live in (0, 1, 2, 3)] == [2, 1, 0, 0]
     with pytest.raises(Overloaded):
@@ -63,6 +67,8 @@ async def test_the_ceiling_a_backlog_and_a_drain_refuse() -> None:
     with pytest.raises(Draining):
         admission.check(0)
     assert admission.room(0) == 0
+    for reason, count in (("full", 1), ("backlog", 1), ("draining", 1), ("loop_lag", 0)):
+        assert counted(registry, "chat_admission_refused_total", reason=reason) == count
 
 
 async def test_a_full_worker_refuses_and_goes_on_with_what_it_writes(start_on_socket: Start) -> None:

@@ -20,7 +20,7 @@ from parley.chat.cursor import Position
 from parley.chat.hub import Frame, Hub, Missing
 from parley.chat.rows import change_of
 from parley.chat.service import Committed
-from parley.chat.tape import Part, Tape
+from parley.chat.tape import Part, Tape, digest
 from parley.chat.wire import TapeEntry
 from parley.client.state import State, fold
 
@@ -73,6 +73,22 @@ def test_a_missing_row_is_asked_for_and_nothing_behind_it_is_taken() -> None:
 def test_a_tape_without_its_row_asks_for_rows() -> None:
     assert Hub(CONVERSATION).take_entry(entry(0, "Hi")) is Missing.ROWS
     assert live_hub().take_entry(entry(0, "Hi", message_id=OTHER)) is Missing.ROWS
+
+
+def test_a_text_that_is_not_what_its_end_says_is_noticed_once() -> None:
+    """Once its tape is here to its end, and only then; an end without text, and a later change, say nothing."""
+    length, sha256 = digest("Hello")
+    right: dict[str, Any] = {"content_length": length, "content_sha256": bytes.fromhex(sha256)}
+    for said, torn in (("Hello", []), ("Hallo", [REPLY])):
+        hub = live_hub(entry(0, said[:3]))
+        assert hub.take_changes([ended("Hello", **right)]) is Missing.NOTHING
+        assert (hub.unsettled(), hub.torn) == ([REPLY], [])
+        hub.take_log(REPLY, [entry(3, said[3:])])
+        assert hub.unsettled() == hub.unsettled() == []
+        assert hub.torn == torn
+    hub = live_hub(entry(0, "Hi"))
+    hub.take_changes([ended("", **right)])
+    assert (hub.unsettled(), hub.torn) == ([], [])
 
 
 def test_a_gap_in_a_tape_asks_for_the_log_which_closes_it() -> None:

@@ -139,3 +139,27 @@ class Unlucky:
             if self.left:
                 self.left -= 1
                 raise DatabaseUnavailable
+
+
+async def test_each_reply_leaves_one_line_without_what_was_said(
+    start_on_socket: Start, logs: list[dict[str, Any]]
+) -> None:
+    """How it ended and what it took, also where it was stopped in the middle."""
+    async with chatting(start_on_socket, pace_s=0.01) as service:
+        account = await service.register()
+        first = await begin(service, account, "Canary of a question")
+        asked = await ask(service, account, "endless", first["conversation_id"])
+        await asyncio.sleep(0.3)
+        reply_id = asked.json()["reply"]["id"]
+        await service.http.post(f"/chat/messages/{reply_id}/stop", headers=account.headers)
+        await at_rest(service, account, first["conversation_id"])
+
+    whole, stopped = [line for line in logs if line["event"] == "reply_ended"]
+    assert (whole["status"], whole["finish_reason"], whole["error"]) == ("complete", "stop", None)
+    assert (whole["agent"], whole["model"], whole["attempt"], whole["takeover"]) == ("support", "gpt-5-mini", 1, False)
+    assert (whole["calls"], whole["input_tokens"], whole["output_tokens"]) == (1, 1, 1)
+    assert 0 < whole["first_token_s"] <= whole["total_s"]
+    assert (whole["conversation_id"], whole["message_id"]) == (first["conversation_id"], first["reply"]["id"])
+    assert (stopped["status"], stopped["message_id"], stopped["calls"]) == ("stopped", reply_id, 1)
+    assert stopped["output_tokens"] > 0
+    assert "Canary" not in str(logs)

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from tests.fixtures.fanout import kill_clients, open_client, open_log, run_broker, until
 from tests.fixtures.faulty_fanout import Channels, Faults, FaultyBroker, FaultyLog, Log
 from tests.fixtures.guards import LoopGuard
+from tests.fixtures.metrics import chat_metrics
 
 from parley.chat.replicator import Replicator
 from parley.chat.tape import Tape
@@ -99,7 +100,7 @@ class Writer:
     """A worker that writes attempts at one reply."""
 
     def __init__(self, fanout: Fanout) -> None:
-        self.replicator = Replicator(fanout.log, uuid4(), SystemClock())
+        self.replicator = Replicator(fanout.log, uuid4(), SystemClock(), chat_metrics())
         self.fenced: list[int] = []
         fanout.tasks.keep("replicate", self.replicator.run)
 

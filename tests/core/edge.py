@@ -12,6 +12,7 @@ from typing import Any
 from parley.core.drain import Drain
 from parley.core.health import Readiness
 from parley.core.http_protocol import HttpProtocol
+from parley.core.neighbours import Neighbours
 from parley.core.server import Server
 from parley.core.serving import Bounds, ServingConfig
 from parley.core.websocket_protocol import WebSocketProtocol
@@ -78,10 +79,16 @@ class Edge:
 
 @asynccontextmanager
 async def serving(
-    *, bounds: Bounds | None = None, graceful_s: float = 5.0, when_ready: Readiness | None = None, **options: Any
+    *,
+    bounds: Bounds | None = None,
+    graceful_s: float = 5.0,
+    when_ready: Readiness | None = None,
+    neighbours: Neighbours | None = None,
+    readiness: Readiness | None = None,
+    **options: Any,
 ) -> AsyncIterator[Edge]:
     """Serve until the end of the block."""
-    app, readiness = App(), Readiness()
+    app, readiness = App(), readiness or Readiness()
     drain = Drain(readiness)
     config = ServingConfig(
         app,
@@ -95,7 +102,7 @@ async def serving(
         access_log=False,
         **options,
     )
-    server = Server(config, when_ready=when_ready)
+    server = Server(config, when_ready=when_ready, neighbours=neighbours)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve([listener.dup()]), name="server of the test")
         async with asyncio.timeout(PATIENCE_S):

@@ -85,11 +85,24 @@ async def test_a_sane_request_id_is_kept_and_any_other_replaced(service: Service
 
 
 async def test_each_request_has_one_log_line_without_its_query(service: Service, logs: list[dict[str, Any]]) -> None:
-    await service.http.get("/health/live?ticket=canary")
+    await service.http.get("/docs?ticket=canary")
 
     [line] = [event for event in logs if event["event"] == "request_served"]
-    assert (line["method"], line["path"], line["status"], line["client"]) == ("GET", "/health/live", 200, "127.0.0.1")
+    assert (line["method"], line["path"], line["status"], line["client"]) == ("GET", "/docs", 200, "127.0.0.1")
     assert "canary" not in str(logs)
+
+
+@pytest.mark.parametrize(("share", "lines"), [("0", 0), ("1", 3)])
+async def test_probes_and_scrapes_that_go_well_are_logged_as_often_as_is_set(
+    start: Start, logs: list[dict[str, Any]], share: str, lines: int
+) -> None:
+    async with start(PARLEY_LOG_NOISE=share) as service:
+        for path in ("/health/live", "/metrics", "/widget.js"):
+            assert (await service.http.get(path)).status_code == 200
+        assert (await service.http.get("/health/none")).status_code == 404
+
+    paths = [event["path"] for event in logs if event["event"] == "request_served"]
+    assert (len(paths), paths[-1]) == (lines + 1, "/health/none")
 
 
 async def test_answers_carry_safe_headers(service: Service) -> None:

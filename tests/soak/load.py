@@ -191,7 +191,7 @@ async def accepted_once_more(port: int, tokens: list[str]) -> list[str]:
 
 
 async def ready_everywhere(port: int, patience_s: float, probes: int = 40) -> float:
-    """Return the seconds until so many fresh connections, which reach every worker, are told that it is ready."""
+    """Return the seconds until so many fresh connections, in every worker's share, are told of a ready one."""
     began = time.monotonic()
 
     async def probe() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import re
 import signal
 import socket
@@ -14,10 +15,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from tests.bench.wire import Connection, request
 from tests.core.embedded.plain_user import copy_checkout, plain_user
 from tests.story.serving import Serving, is_alive, wait_until
 
 Serve = Callable[..., Serving]
+LIVE = request("GET", "/health/live")
+TAKEN_S = 1.5  # by the others, who look ten times a second; their successor's start takes longer
 SLOW = 4  # the machine of a test may be that much busier than one that serves
 HEAVY = {"fastapi", "starlette", "sqlalchemy", "alembic", "openai", "redis", "uvicorn", "asyncpg", "httpx", "slowapi"}
 
@@ -51,8 +55,10 @@ def test_from_nothing_to_ready_and_from_there_to_nothing(serve: Serve) -> None:
     assert "demo model: set OPENAI_API_KEY for a real one" in first.out
     assert len(first.workers()) == 2
     secret = (first.data / "secret").read_text()
-    first.end()
-    assert first.parent.returncode == 0
+    first.parent.send_signal(signal.SIGTERM)
+    assert first.wait_end() == 0
+    assert first.left() == set()
+    assert "starting it again" not in first.err
     assert not (first.data / "running.json").exists()
 
     second = serve()
@@ -62,17 +68,13 @@ def test_from_nothing_to_ready_and_from_there_to_nothing(serve: Serve) -> None:
     assert (second.data / "secret").read_text() == secret
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_leave_no_process_and_no_error(serve: Serve, number: signal.Signals) -> None:
+def test_ctrl_c_leaves_no_process_and_no_error(serve: Serve) -> None:
     serving = serve()
     serving.wait_ready()
-    if number == signal.SIGINT:
-        os.killpg(serving.parent.pid, number)  # a terminal tells the whole group
-    else:
-        serving.parent.send_signal(number)
+    os.killpg(serving.parent.pid, signal.SIGINT)  # a terminal tells the whole group
     began = time.monotonic()
     assert serving.wait_end() == 0
-    print(f"{number.name}: stopped in {time.monotonic() - began:.2f} s")
+    print(f"stopped in {time.monotonic() - began:.2f} s")
     assert serving.left() == set()
     assert "starting it again" not in serving.err
 
@@ -89,22 +91,54 @@ def test_ctrl_c_during_the_first_start(serve: Serve, delay_s: float) -> None:
     assert "Traceback" not in serving.err
 
 
+async def answered(connection: Connection, rest: bytes) -> float:
+    """Return how long the rest of a request waits for its answer."""
+    began = time.monotonic()
+    assert (await connection.ask(rest)).status == 200
+    await connection.close()
+    return time.monotonic() - began
+
+
+async def answered_without(serving: Serving, victim: int) -> list[float]:
+    """Kill a worker with connections in its queue, and hold its successor; return how long everybody waits."""
+    os.kill(victim, signal.SIGSTOP)
+    workers = serving.workers()
+    waiting = [await Connection.open(serving.port) for _ in range(40)]
+    os.kill(victim, signal.SIGKILL)
+    for connection in waiting:
+        connection.transport.write(LIVE[:10])
+    wait_until(lambda: bool(serving.workers() - workers))
+    [successor] = serving.workers() - workers
+    os.kill(successor, signal.SIGSTOP)
+    try:
+        took_s = await asyncio.gather(*(answered(connection, LIVE[10:]) for connection in waiting))
+        for _ in range(200):
+            took_s.append(await answered(await Connection.open(serving.port), LIVE))
+    finally:
+        os.kill(successor, signal.SIGCONT)
+    assert serving.workers() - workers == {successor}
+    return sorted(took_s)
+
+
+async def answered_until_back(serving: Serving, victim: int) -> None:
+    """Ask on and on, while the successor gets ready and takes its socket over."""
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until or len(serving.workers() - {victim}) < 4:
+        assert await answered(await Connection.open(serving.port), LIVE) < TAKEN_S
+
+
 def test_kills_with_four_workers(serve: Serve) -> None:
     serving = serve("--workers", "4")
     serving.wait_ready()
     workers = serving.workers()
     assert len(workers) == 4
 
-    victim = min(workers)
-    os.kill(victim, signal.SIGKILL)
-    began = time.monotonic()
-    # Connections that hash to the dead worker wait for its successor; none is refused.
-    assert all(serving.answers() for _ in range(40))
-    wait_until(lambda: len(serving.workers() - {victim}) == 4)
-    took = time.monotonic() - began
+    victim = random.choice(sorted(workers))
+    took_s = asyncio.run(answered_without(serving, victim))
+    print(f"a worker is dead: answered after {took_s[120]:.3f} s (median), {took_s[-1]:.3f} s (longest)")
+    assert took_s[-1] < TAKEN_S
+    asyncio.run(answered_until_back(serving, victim))
     assert victim not in serving.workers()
-    print(f"worker replaced and serving after {took:.2f} s")
-    assert took < 2 * SLOW
 
     for name, is_back in (("bin/postgres", postgres_answers), ("valkey-server", valkey_answers)):
         pid = serving.engine(name)
@@ -117,33 +151,22 @@ def test_kills_with_four_workers(serve: Serve) -> None:
         assert serving.answers()
     assert len(serving.workers()) == 4
 
+    asyncio.run(serving.database_says("CREATE TABLE kept AS SELECT 42 AS answer"))
     serving.processes()
     serving.parent.kill()
     serving.parent.wait()
+    successor = serve("--workers", "2", "--port", str(serving.port))  # it may come at once
     took = wait_until(lambda: not serving.left(), 2 * SLOW)
     print(f"everything gone {took:.2f} s after the parent")
     assert took < 2
-
-    successor = serve("--workers", "4", "--port", str(serving.port))
     print(f"taken over in {successor.wait_ready():.2f} s")
     assert successor.answers()
-    assert len(successor.workers()) == 4
-
-
-def test_the_next_start_may_come_at_once(serve: Serve) -> None:
-    first = serve()
-    first.wait_ready()
-    asyncio.run(first.database_says("CREATE TABLE kept AS SELECT 42 AS answer"))
-    port = first.port
-    first.parent.kill()
-    first.parent.wait()
-    second = serve("--port", str(port))
-    second.wait_ready()
-    assert asyncio.run(second.database_says("SELECT answer FROM kept")) == 42
+    assert len(successor.workers()) == 2
+    assert asyncio.run(successor.database_says("SELECT answer FROM kept")) == 42
 
 
 def test_a_second_serve_says_so_and_stops(serve: Serve) -> None:
-    first = serve()
+    first = serve("--workers", "1")
     first.wait_ready()
     second = serve()
     assert second.wait_end() == 3
@@ -171,14 +194,12 @@ def test_mistakes_are_one_line(serve: Serve, place: Path) -> None:
 
 def test_an_unknown_setting_is_pointed_out(serve: Serve) -> None:
     serving = serve(environ={"PARLEY_WORKRES": "3"})
-    serving.wait_ready()
-    assert "unknown setting PARLEY_WORKRES (did you mean PARLEY_WORKERS?)" in serving.err
+    wait_until(lambda: "unknown setting PARLEY_WORKRES (did you mean PARLEY_WORKERS?)" in serving.err)
 
 
-def test_only_the_missing_engine_is_started(serve: Serve, place: Path) -> None:
-    other = serve("--workers", "1", data=place / "other")
-    other.wait_ready()
-    url = other.told()["database_url"].replace("@/", "somebody:canary@/").replace("parleysomebody", "parley")
+def test_only_the_missing_engine_is_started(serve: Serve, database_url: str) -> None:
+    url = database_url.replace("@/", ":canary@/")
+    assert "canary" in url
     serving = serve("--workers", "1", environ={"DATABASE_URL": url})
     serving.wait_ready()
     assert serving.told()["database_url"] is None
@@ -188,7 +209,7 @@ def test_only_the_missing_engine_is_started(serve: Serve, place: Path) -> None:
 
 
 def test_the_parent_imports_neither_the_app_nor_an_sdk(serve: Serve) -> None:
-    serving = serve(python=(sys.executable, "-X", "importtime"))
+    serving = serve("--workers", "1", python=(sys.executable, "-X", "importtime"))
     serving.wait_ready()
     serving.end()
     imported = {line.rpartition("|")[2].strip() for line in serving.err.splitlines() if line.startswith("import time:")}
@@ -217,11 +238,11 @@ def test_as_a_plain_user(serve: Serve, place: Path) -> None:
     home.mkdir(mode=0o700)
     plain.give(home)
     options = {"python": (plain.python,), "environ": plain.environ, "process": plain.process, "data": home / "data"}
-    first = serve("--workers", "4", **options)
+    first = serve("--workers", "2", **options)
     print(f"ready as a plain user in {first.wait_ready():.2f} s")
     assert (home / "data").stat().st_mode & 0o777 == 0o700
     os.kill(min(first.workers()), signal.SIGKILL)
-    wait_until(lambda: len(first.workers()) == 4)
+    wait_until(lambda: len(first.workers()) == 2)
     for name in ("bin/postgres", "valkey-server"):
         pid = first.engine(name)
         os.kill(pid, signal.SIGKILL)
@@ -231,7 +252,7 @@ def test_as_a_plain_user(serve: Serve, place: Path) -> None:
     first.parent.kill()
     first.parent.wait()
     assert wait_until(lambda: not first.left(), 2 * SLOW) < 2
-    second = serve("--workers", "4", **options)
+    second = serve("--workers", "1", **options)
     second.wait_ready()
     assert second.answers()
     second.parent.send_signal(signal.SIGTERM)

@@ -18,6 +18,7 @@ from parley.agents.definition import default_definition
 from parley.agents.knowledge import load_samples
 from parley.agents.lineup import MAIN, Lineup
 from parley.agents.metering import Metered
+from parley.agents.metrics import AgentMetrics
 from parley.agents.prices import Prices
 from parley.agents.prompts.rendering import read_prompt
 from parley.agents.runner import Runner
@@ -29,8 +30,10 @@ from parley.agents.tariff import Tariff
 from parley.agents.tools.catalogue import shipped_tools
 from parley.agents.tools.outcome import Dependencies
 from parley.agents.tools.registry import Registry
+from parley.agents.traces import AgentTraces
 from parley.core.clock import Clock
 from parley.core.database import Database
+from parley.core.instruments import Instruments
 from parley.core.line import Line
 from parley.core.tasks import Tasks
 
@@ -53,6 +56,7 @@ def assemble_agents(
     calls: CallService,
     tasks: Tasks,
     clock: Clock,
+    instruments: Instruments,
 ) -> AssembledAgents:
     """Wire models, tools and the books. Reads package data: for the start of the process.
 
@@ -60,21 +64,25 @@ def assemble_agents(
     """
     scripts = Scripts(line, clock, settings.shared_deadline_s)
     leases = Leases(scripts, tasks, settings, clock, random)
+    tools = shipped_tools()
+    metrics = AgentMetrics(instruments.metrics, models=[settings.name], tools=[tool.name for tool in tools])
+    breaker = Breaker(scripts, settings, clock)
     fallback = Fallback(
-        breaker=Breaker(scripts, settings, clock),
+        breaker=breaker,
         leases=leases,
         tasks=tasks,
         settings=settings,
         clock=clock,
         random=random,
+        told=metrics.told,
     )
     prices = Prices(settings.prices_file, clock)
-    tariff = Tariff(prices, _addresses(settings, openai))
+    addresses = _addresses(settings, openai)
+    tariff = Tariff(prices, addresses)
     budgets = Budgets(scripts, tasks, settings, clock)
-    tools = shipped_tools()
     service = AgentService(database, default_definition(), [tool.name for tool in tools], clock)
     models = Lineup(
-        Metered(fallback, budgets, tariff),
+        Metered(fallback, budgets, tariff, metrics),
         ResponseCache(scripts, tasks, settings),
         _clients(settings, openai, clock),
     )
@@ -86,6 +94,8 @@ def assemble_agents(
         configured_model=settings.name,
         price=tariff.price,
         record=calls.record,
+        ran=metrics.ran,
+        traces=AgentTraces(instruments.telemetry, addresses),
         older=Summaries(
             database=database,
             models=models,
@@ -96,6 +106,7 @@ def assemble_agents(
             record=calls.record,
         ),
     )
+    instruments.readings.step(lambda: metrics.stands((model, at) for (_, model), at in breaker.states().items()))
     tasks.spawn("load prices", prices.load())
     tasks.keep("renew leases", leases.renew)
     tasks.keep("keep budgets", budgets.keep)

@@ -51,4 +51,5 @@ def book(report: AttemptReport, request: ModelRequest, price: Price) -> Attempt:
         total_s=report.total_s,
         cost_usd=0.0 if report.is_cached else price(report.provider, report.model, used),
         is_cached=report.is_cached,
+        cached_tokens=used.cached_tokens,
     )

@@ -21,6 +21,8 @@ from parley.agents.clients.storable import storable
 from parley.agents.definition import DEFAULT_NAME
 from parley.agents.interface import Attempt, Turn
 from parley.agents.models import ModelCall
+from parley.auth.schemas import Identity
+from parley.core import audit
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
@@ -92,9 +94,17 @@ class CallService:
         limit: int,
         after: UUID | None,
         before: UUID | None,
+        reader: Identity,
     ) -> Page[CallView]:
         """Return a stretch of the stored calls, newest first."""
         async with self._database.transaction() as db:
+            audit.record(
+                db,
+                "model_calls_listed",
+                actor_id=reader.user_id,
+                actor_role=reader.role,
+                subject_id=conversation_id or message_id,
+            )
             calls = await repository.list_calls(
                 db,
                 conversation_id=conversation_id,

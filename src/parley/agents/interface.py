@@ -80,6 +80,8 @@ class Turn:
     """Overrides what the agent would choose."""
     steps: Sequence[Step] = ()
     """Of earlier attempts at this reply; the last one may lack its results."""
+    calls: "list[Attempt]" = field(default_factory=list, compare=False)
+    """Filled by whoever answers: the calls of models as they end, also those that were left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ class Attempt:
     """None for a model whose price is not known."""
     is_cached: bool = False
     """Whether it was answered without asking the model."""
+    cached_tokens: int = 0
+    """Of the prompt, those the provider knew already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,11 @@ class Loop:
         self._texts.append(text)
         return self.show(text)
 
+    @property
+    def heard(self) -> str:
+        """What the model has said in this round."""
+        return "".join(self._texts)
+
     def decide(self) -> Next:
         """Say what follows a round that the model ended."""
         reason = self.finish.reason if self.finish is not None else "stop"

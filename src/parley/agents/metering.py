@@ -17,6 +17,7 @@ from parley.agents.clients.fallback import CANCELLED, Answering, AnswerItem, Fal
 from parley.agents.clients.port import Finish, ModelError, ModelEvent, ModelRequest, TextDelta, ToolCallDelta
 from parley.agents.counting import count_request
 from parley.agents.failures import BUDGET
+from parley.agents.metrics import AgentMetrics
 from parley.agents.tariff import Tariff
 
 # Of answer: reserved before a call, and again whenever that is nearly used up. More would mean fewer round trips, and
@@ -29,10 +30,11 @@ LEAST_TOKENS = 16  # for less of an answer no prompt is paid
 class Metered:
     """A Fallback whose answers end where the user's budget does."""
 
-    def __init__(self, fallback: Fallback, budgets: Budgets, tariff: Tariff) -> None:
+    def __init__(self, fallback: Fallback, budgets: Budgets, tariff: Tariff, metrics: AgentMetrics) -> None:
         self._fallback = fallback
         self._budgets = budgets
         self._tariff = tariff
+        self._metrics = metrics
 
     @asynccontextmanager
     async def stream(
@@ -52,6 +54,7 @@ class Metered:
                 ):
                     yield watched
         except BudgetExceeded as error:
+            self._metrics.budget_exhausted.labels("user").inc()
             raise ModelError(BUDGET, retry_after_s=error.retry_after_s) from None
 
     def _need(self, routes: Sequence[ModelRoute], request: ModelRequest) -> Need:
@@ -78,6 +81,9 @@ class Metered:
                 attempt = replace(attempt, outcome=BUDGET)
             booked = book(attempt, request, self._tariff.price)
             micro_usd = None if booked.cost_usd is None else math.ceil(round(booked.cost_usd * MILLION, 3))
+            self._metrics.called(attempt, booked)
+            if attempt.outcome == BUDGET:
+                self._metrics.budget_exhausted.labels("user").inc()
             hold.use(booked.prompt_tokens + booked.completion_tokens, micro_usd)
             report(attempt)
 

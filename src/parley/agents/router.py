@@ -35,7 +35,7 @@ async def list_agents(
 @router.get("/-/calls", responses=problems(401, 403))
 async def list_model_calls(
     _: Lists,
-    _operator: Operator,
+    operator: Operator,
     calls: Calls,
     *,
     conversation_id: UUID | None = None,
@@ -46,7 +46,12 @@ async def list_model_calls(
 ) -> Page[CallView]:
     """List the calls of models with what they used, newest first; stored about a second after they end."""
     return await calls.list_calls(
-        conversation_id=conversation_id, message_id=message_id, limit=limit, after=after, before=before
+        conversation_id=conversation_id,
+        message_id=message_id,
+        limit=limit,
+        after=after,
+        before=before,
+        reader=operator,
     )
 
 

@@ -27,6 +27,7 @@ from parley.agents.interface import (
     Attempt,
     Call,
     Event,
+    Failed,
     Finished,
     Restarted,
     Result,
@@ -46,8 +47,10 @@ from parley.agents.prompts.rendering import AgentVariables, PromptError, as_valu
 from parley.agents.tools.citations import Citations
 from parley.agents.tools.outcome import Ran
 from parley.agents.tools.registry import Registry
+from parley.agents.traces import AgentTraces, TurnTrace
 from parley.core.clock import Clock
 from parley.core.tasks import Tasks
+from parley.core.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -88,10 +91,16 @@ class Older(Protocol):
 
 FindAgent = Callable[[str | None], Awaitable[AgentDefinition | None]]
 Record = Callable[[Turn, Attempt], None]
+RanTool = Callable[[str, str, float], None]
+"""Hears of a tool's call: its name, how it went, and the seconds it took."""
 
 
 def no_record(_: Turn, __: Attempt) -> None:
     """Keep no book."""
+
+
+def uncounted(_: str, __: str, ___: float) -> None:
+    """Count nothing."""
 
 
 class Runner:
@@ -108,19 +117,26 @@ class Runner:
         choose: Choose = choose_model,
         price: Price = no_price,
         record: Record = no_record,
+        ran: RanTool = uncounted,
         older: Older | None = None,
+        traces: AgentTraces | None = None,
     ) -> None:
         self.models, self.tools, self.clock = models, tools, clock
         self.configured_model, self.choose, self.price, self.record = configured_model, choose, price, record
-        self._find_agent, self.older = find_agent, older
+        self._find_agent, self.older, self.ran = find_agent, older, ran
+        self._traces = traces or AgentTraces(Telemetry())
 
     @asynccontextmanager
     async def run(self, turn: Turn) -> AsyncIterator[AsyncIterator[Event]]:
         """Answer a turn; `record` gets every attempt, also of a block that was left."""
-        async with aclosing(self._events(turn)) as events:
-            yield events
+        trace = self._traces.begin(turn)
+        try:
+            async with aclosing(self._events(turn, trace)) as events:
+                yield events
+        finally:
+            trace.end()
 
-    async def _events(self, turn: Turn) -> AsyncGenerator[Event, None]:
+    async def _events(self, turn: Turn, trace: TurnTrace) -> AsyncGenerator[Event, None]:
         try:
             agent = await self._find_agent(turn.agent)
             if agent is None:
@@ -133,21 +149,24 @@ class Runner:
             log.exception("agent_not_usable", agent=turn.agent)
             yield fail(AGENT_FAILED)
             return
+        trace.answers(agent)
         if function is None:
-            events = Reply(self, agent, turn).events()
+            events = Reply(self, agent, turn, trace).events()
         else:
             yield Started(agent.name, agent.version, "", agent.kind)
             events = run_callable(function, turn, deadline_s=agent.limits.reply_deadline_s)
         async with aclosing(events):
             async for event in events:
+                if trace.is_on and isinstance(event, Finished | Failed):
+                    trace.came_to(event)
                 yield event
 
 
 class Reply:
     """One reply of an agent that talks to models."""
 
-    def __init__(self, runner: Runner, agent: AgentDefinition, turn: Turn) -> None:
-        self._runner, self._agent, self._turn = runner, agent, turn
+    def __init__(self, runner: Runner, agent: AgentDefinition, turn: Turn, trace: TurnTrace) -> None:
+        self._runner, self._agent, self._turn, self._trace = runner, agent, turn, trace
         self._tools = {name: tool for name in agent.tools if (tool := runner.tools.find(name)) is not None}
         self._offers = runner.tools.offers(agent.tools)
         self._offer_tokens = count_offers(self._offers)
@@ -331,12 +350,20 @@ class Reply:
             await tasks.close(TOOLS_CLOSE_S)
 
     async def _run_call(self, call: Call) -> Ran:
-        tools, limits = self._runner.tools, self._agent.limits
+        tools, limits, clock = self._runner.tools, self._agent.limits, self._runner.clock
+        began_at, outcome = clock.monotonic(), "cancelled"
         try:
             async with asyncio.timeout(limits.tool_deadline_s):
-                return await tools.run(call, tools.context(self._turn), allowed=self._agent.tools)
+                ran = await tools.run(call, tools.context(self._turn), allowed=self._agent.tools)
+            outcome = "ok" if ran.is_ok else "failed"
+            return ran  # noqa: TRY300  # what follows is for failures
         except TimeoutError:
+            outcome = "late"
             return Ran(call.call_id, is_ok=False, content=error_content("The tool took too long. Go on without it."))
+        finally:
+            took_s = clock.monotonic() - began_at
+            self._runner.ran(call.name, outcome, took_s)
+            self._trace.ran(call, outcome, took_s)
 
     def _called(self, step: Step) -> Iterator[Event]:
         # What a model makes up is no tool at work: viewers see only those the agent has.
@@ -356,6 +383,8 @@ class Reply:
     def _book(self, report: AttemptReport, request: ModelRequest) -> None:
         attempt = book(report, request, self._runner.price)
         self._attempts.append(attempt)
+        self._turn.calls.append(attempt)
+        self._trace.called(report, attempt, request, self._loop.heard if self._trace.captures_content else "")
         self._runner.record(self._turn, attempt)
 
     def _failed(self, error: ModelError) -> Event:

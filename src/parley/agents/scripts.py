@@ -52,7 +52,7 @@ class Step:
     def __init__(self, scripts: Scripts, name: str, source: bytes) -> None:
         self._scripts = scripts
         self._name = name
-        self._script = Script(scripts.line, source)
+        self._script = Script(scripts.line, source, name)
 
     async def __call__(self, keys: Sequence[str], *arguments: str | float | bytes) -> Any:
         """Run the step; raise SharedAway when it is not known to have happened."""

@@ -13,6 +13,7 @@ from parley.agents.definition import DEFAULT_NAME, AgentDefinition
 from parley.agents.models import Agent, AgentVersion
 from parley.agents.prompts.rendering import PromptError, check_prompt
 from parley.agents.schemas import AgentCommand, AgentView, to_command, to_definition
+from parley.core import audit
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import NotFound, Unprocessable
@@ -66,7 +67,9 @@ class AgentService:
             agent_id = await repository.insert_agent(db, name) or await repository.find_agent_id(db, name)
             if agent_id is None:
                 raise NotFound
-            await repository.add_version(db, agent_id, command.model_dump(), author)
+            made = await repository.add_version(db, agent_id, command.model_dump(), author)
+            detail = {"name": name, "version": made.version}
+            audit.record(db, "agent_written", actor_id=author, actor_role="admin", subject_id=agent_id, detail=detail)
             found = await repository.find_agent(db, name)
         self._known.pop(name, None)
         if found is None:

@@ -10,10 +10,11 @@ from starlette.requests import HTTPConnection
 from parley.auth.errors import AccountDisabled, InvalidToken, OriginRefused, TokenExpired, TokenRevoked
 from parley.auth.revocation import Revocations
 from parley.auth.schemas import Identity
-from parley.auth.service import AuthService, Caller
+from parley.auth.service import AuthService
 from parley.auth.sites import Sites
 from parley.auth.tickets import Tickets
 from parley.auth.tokens import TokenCodec, TokenInvalid, TokenTooOld
+from parley.core.audit import Caller
 from parley.core.clock import Clock
 from parley.core.errors import AppError, Forbidden, Unauthorized
 from parley.core.origins import Origins

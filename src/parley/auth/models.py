@@ -1,11 +1,10 @@
-"""The tables of accounts: sites, people, their sessions, the refresh tokens of a session, and the audit log."""
+"""The tables of accounts: sites, people, their sessions, and the refresh tokens of a session."""
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from parley.core.models import Base, Identified, Timestamped
@@ -65,7 +64,8 @@ class Session(Identified, Timestamped, Base):
         Index("ix_sessions_revoked_at", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),
     )
 
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    """None once its user was erased: its tokens outlive that for minutes, and are refused by this row."""
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     revoked_reason: Mapped[str | None] = mapped_column(String(32))
@@ -80,16 +80,3 @@ class RefreshToken(Timestamped, Base):
     session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
-
-
-class AuditEntry(Identified, Timestamped, Base):
-    """Who did what to whom; never changed, and outlives the account it speaks of."""
-
-    __tablename__ = "audit_log"
-
-    action: Mapped[str] = mapped_column(String(64))
-    actor_id: Mapped[UUID | None] = mapped_column(index=True)
-    subject_id: Mapped[UUID | None] = mapped_column(index=True)
-    address: Mapped[str | None] = mapped_column(String(64))
-    request_id: Mapped[str | None] = mapped_column(String(64))
-    detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))

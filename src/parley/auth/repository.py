@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Float, Row, cast, extract, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from parley.auth.models import AuditEntry, RefreshToken, Session, User
+from parley.auth.models import RefreshToken, Session, User
 
 
 async def find_user_by_email(db: AsyncSession, email: str, *, for_update: bool = False) -> User | None:
@@ -91,7 +90,3 @@ async def insert_session(db: AsyncSession, user_id: UUID, expires_at: datetime) 
 
 async def insert_refresh_token(db: AsyncSession, token_hash: bytes, session_id: UUID, expires_at: datetime) -> None:
     await db.execute(insert(RefreshToken).values(token_hash=token_hash, session_id=session_id, expires_at=expires_at))
-
-
-def add_audit(db: AsyncSession, action: str, **fields: Any) -> None:
-    db.add(AuditEntry(action=action, **fields))

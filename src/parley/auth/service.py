@@ -7,7 +7,6 @@ import functools
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -31,6 +30,8 @@ from parley.auth.revocation import Revocations
 from parley.auth.schemas import Identity, TokenView, UserView
 from parley.auth.settings import AuthSettings
 from parley.auth.tokens import AccessClaims, Role, TokenCodec
+from parley.core import audit
+from parley.core.audit import Caller
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import NotFound
@@ -38,14 +39,6 @@ from parley.core.ids import new_id
 
 REFRESH_PREFIX = "prt_"  # lets a leaked one be recognised, in logs and by scanners
 GUEST_NAME = "Guest"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Where a request came from, for the audit log."""
-
-    address: str | None = None
-    request_id: str | None = None
 
 
 P = ParamSpec("P")
@@ -314,15 +307,7 @@ class AuthService:
         subject: UUID | None = None,
         **detail: object,
     ) -> None:
-        repository.add_audit(
-            db,
-            action,
-            actor_id=actor,
-            subject_id=subject or actor,
-            address=caller.address,
-            request_id=caller.request_id,
-            detail=detail,
-        )
+        audit.record(db, action, actor_id=actor, subject_id=subject or actor, caller=caller, detail=detail)
 
 
 def _hash(refresh_token: str) -> bytes:

@@ -15,8 +15,10 @@ from parley.auth.errors import AccountDisabled, IdentityExpired, InvalidIdentity
 from parley.auth.models import Site, User
 from parley.auth.revocation import Revocations
 from parley.auth.schemas import NAME_CHARS, Identity, TokenView, display_name, normal_email
-from parley.auth.service import AuthService, Caller
+from parley.auth.service import AuthService
 from parley.auth.tokens import SiteClaims, TokenInvalid, TokenTooOld, decode_site_token
+from parley.core import audit
+from parley.core.audit import Caller
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.schemas import storable
@@ -62,15 +64,8 @@ class SiteIdentities:
             if has_come_along:
                 # Whoever else holds the guest's tokens does not come along.
                 ended = await repository.revoke_sessions(db, "claimed", user_id=guest_id)
-            repository.add_audit(
-                db,
-                "identified",
-                actor_id=user.id,
-                subject_id=user.id,
-                address=caller.address,
-                request_id=caller.request_id,
-                detail={"site": str(site.id), "guest": str(guest_id) if has_come_along else None},
-            )
+            detail = {"site": str(site.id), "guest": str(guest_id) if has_come_along else None}
+            audit.record(db, "identified", actor_id=user.id, subject_id=user.id, caller=caller, detail=detail)
             tokens = await self._auth.sign_in(db, user)
         await self._revocations.announce(ended, "claimed")
         return tokens

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from parley.auth import repository, sites_repository
+from parley.auth import sites_repository
 from parley.auth.models import Site
 from parley.auth.sites import Sites
 from parley.auth.sites_schemas import CreateSiteCommand, PatchSiteCommand, SiteView, SiteWithSecretView
+from parley.core import audit
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import NotFound
@@ -114,4 +115,5 @@ def _members(site: Site) -> dict[str, object]:
 
 
 def _audit(db: AsyncSession, action: str, site: Site, actor: UUID | None, **detail: object) -> None:
-    repository.add_audit(db, action, actor_id=actor, subject_id=site.id, detail=detail)
+    role = "admin" if actor is not None else None
+    audit.record(db, action, actor_id=actor, actor_role=role, subject_id=site.id, detail=detail)

@@ -13,6 +13,7 @@ from parley.chat.caps import Seats
 from parley.chat.connections import ConnectionManager
 from parley.chat.control import Control
 from parley.chat.conversations import ConversationService
+from parley.chat.metrics import ChatMetrics
 from parley.chat.owners import Owners
 from parley.chat.replicator import Replicator
 from parley.chat.replies import Replies
@@ -25,6 +26,7 @@ from parley.core.drain import Drain
 from parley.core.fanout.broker import Broker
 from parley.core.fanout.log import TapeLog
 from parley.core.ids import new_id
+from parley.core.instruments import Instruments
 from parley.core.tasks import Tasks
 
 GOODBYES_WITHIN_S = 5.0
@@ -59,9 +61,11 @@ def assemble_chat(  # what a worker has one of
     graceful_s: float,
     is_session_ended: Callable[[UUID], bool],
     schema_settled: asyncio.Task[None],
+    instruments: Instruments,
 ) -> AssembledChat:
     """Wire everything between a question and the screens that watch its answer."""
     boot_id = new_id()
+    metrics = ChatMetrics(instruments.metrics)
     connections = ConnectionManager(
         database=database,
         broker=broker,
@@ -70,10 +74,11 @@ def assemble_chat(  # what a worker has one of
         settings=settings,
         clock=clock,
         boot_id=boot_id,
+        metrics=metrics,
     )
-    replicator = Replicator(tape_log, boot_id, clock)
+    replicator = Replicator(tape_log, boot_id, clock, metrics)
     control = Control(redis, boot_id)
-    admission = Admission(settings, drain, clock)
+    admission = Admission(settings, drain, instruments.pulse, metrics)
     replies = Replies(
         database=database,
         connections=connections,
@@ -85,9 +90,11 @@ def assemble_chat(  # what a worker has one of
         settings=settings,
         clock=clock,
         boot_id=boot_id,
+        metrics=metrics,
+        telemetry=instruments.telemetry,
     )
-    chat = ChatService(database, settings, boot_id, replies)
-    owners = Owners(database, replies, tasks, clock, boot_id)
+    chat = ChatService(database, settings, boot_id, replies, metrics)
+    owners = Owners(database, replies, tasks, clock, boot_id=boot_id, metrics=metrics)
     sweep = Sweep(
         database,
         connections,
@@ -119,14 +126,15 @@ def assemble_chat(  # what a worker has one of
     tasks.keep("beat and watch", beat)
     tasks.keep("obey", obey)
     tasks.keep("sweep", sweep.run)
-    tasks.keep("feel the pulse", admission.measure)
+    instruments.readings.state(metrics.live_replies, lambda: len(replies.running))
+    instruments.readings.step(metrics.tell)
     return AssembledChat(
         chat=chat,
-        conversations=ConversationService(database, clock, follow_up=replies.follow_up),
+        conversations=ConversationService(database, clock, replies.follow_up, metrics),
         connections=connections,
         replies=replies,
         owners=owners,
         replicator=replicator,
         admission=admission,
-        seats=Seats(settings),
+        seats=Seats(settings, metrics),
     )

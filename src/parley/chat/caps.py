@@ -7,31 +7,33 @@ from typing import Any
 from uuid import UUID
 
 from parley.chat.errors import Overloaded, TooManyConnections
+from parley.chat.metrics import ChatMetrics
 from parley.chat.settings import ChatSettings
 
 
 class Seats:
     """The places of a worker."""
 
-    def __init__(self, settings: ChatSettings) -> None:
+    def __init__(self, settings: ChatSettings, metrics: ChatMetrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._by_user: Counter[UUID] = Counter()
         self._by_address: Counter[str] = Counter()
         self.taken = 0
-        self.refused = 0
 
     def check(self, user_id: UUID, address: str) -> None:
         """Raise Overloaded or TooManyConnections where there is no place."""
         settings = self._settings
         if self.taken >= settings.sockets:
-            self.refused += 1
+            self._metrics.admission_refused.labels("sockets").inc()
             raise Overloaded
-        if (
-            self._by_user[user_id] >= settings.sockets_per_user
-            or self._by_address[address] >= settings.sockets_per_address
+        for limit, taken, most in (
+            ("sockets_per_user", self._by_user[user_id], settings.sockets_per_user),
+            ("sockets_per_address", self._by_address[address], settings.sockets_per_address),
         ):
-            self.refused += 1
-            raise TooManyConnections
+            if taken >= most:
+                self._metrics.limits_hit.labels(limit).inc()
+                raise TooManyConnections
 
     @contextmanager
     def seat(self, user_id: UUID, address: str) -> Iterator[None]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from parley.chat import protocol
 
 
@@ -17,6 +19,12 @@ class Ending:
     tape_end: int
     body: bytes
     """Of its `complete` event."""
+
+    @property
+    def digest(self) -> tuple[int, str]:
+        """Return the length and hash that its event carries."""
+        event = orjson.loads(self.body)
+        return event["content_length"], event["content_sha256"]
 
 
 @dataclass(slots=True)

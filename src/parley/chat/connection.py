@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from types import coroutine
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 import structlog
@@ -21,6 +21,7 @@ from parley.core.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
+TOO_SLOW = (CloseCode.TRY_LATER, "too slow")
 OWN_ANSWERS = 32  # that may wait behind a slow send, DESIGN 4.5
 GOODBYE_S = 1.0
 Payload = str | bytes
@@ -33,6 +34,8 @@ class Gone(Exception):
 class Transport(Protocol):
     """How frames reach a peer."""
 
+    kind: ClassVar[str]
+    """Its name in metrics; empty where nobody looks."""
     sign_of_life: Payload | None
 
     def frame(self, body: bytes, cursor: str | None) -> Payload:
@@ -93,7 +96,7 @@ class Viewer:
         self._source: Source | None = None
         self._tasks = tasks
         self._transport = transport
-        self.framing: type = type(transport)
+        self.framing: type[Transport] = type(transport)
         """Viewers of the same kind share what is framed for one position."""
         self.on_answers: Callable[[int], None] | None = None
         """Hears how many own answers went out."""
@@ -211,7 +214,7 @@ class Viewer:
             async with asyncio.timeout(self.deadline_s):
                 await sending
         except TimeoutError:
-            self.closed = (CloseCode.TRY_LATER, "too slow")
+            self.closed = TOO_SLOW
             self.lose()
             self._transport.abort()
         except Gone:

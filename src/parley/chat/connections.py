@@ -16,11 +16,13 @@ import structlog
 
 from parley.auth.schemas import Identity
 from parley.chat import protocol, repository
+from parley.chat.access import record_opening
 from parley.chat.changes import Change
-from parley.chat.connection import Payload, Viewer
+from parley.chat.connection import TOO_SLOW, Payload, Viewer
 from parley.chat.cursor import Position, cursor_prefix, decode_cursor, encode_cursor
 from parley.chat.errors import ConversationNotFound
 from parley.chat.hub import Frame, Hub, Missing
+from parley.chat.metrics import ChatMetrics
 from parley.chat.protocol import CloseCode
 from parley.chat.reading import Standing, read_standing
 from parley.chat.rows import conversation_change, in_order
@@ -63,6 +65,8 @@ class Opening:
     frames: Sequence[Frame]
     position: Position
     user_name: str
+    began_at: float
+    """When somebody came for it, by the clock that never jumps."""
 
 
 @dataclass(slots=True)
@@ -113,7 +117,9 @@ class ConnectionManager:
         settings: ChatSettings,
         clock: Clock,
         boot_id: UUID,
+        metrics: ChatMetrics,
     ) -> None:
+        self._metrics = metrics
         self._database = database
         self._broker = broker
         self._log = tape_log
@@ -141,7 +147,7 @@ class ConnectionManager:
 
         `fresh` is all there is of a conversation that began in this turn of the loop: nothing else can have changed it.
         """
-        position, reason = since, "joined"
+        began_at, position, reason = self._clock.monotonic(), since, "joined"
         if cursor is not None:
             if not self._database.timeline:
                 await self._database.ping()
@@ -158,14 +164,17 @@ class ConnectionManager:
             watched.owner_id = standing.conversation.owner_id
             if position is not None and position.reply is not None and watched.hub.find_tape(position.reply) is None:
                 await self._read_logs([(watched, position.reply)])
+            await record_opening(self._database, identity, standing.conversation)
         except BaseException:
             self._release(watched)
             raise
+        if cursor is not None:
+            self._note_resume(standing, position)
         frames, position = standing.frames(position, watched.hub.find_tape)
         user: protocol.UserView = {"id": identity.user_id, "name": standing.user_name, "role": identity.role}
         view = conversation_change(standing.conversation).view
         ready = protocol.ready(view, user, self._settings.heartbeat_s)  # type: ignore[arg-type]
-        return Opening(watched, ready, frames, position, standing.user_name)
+        return Opening(watched, ready, frames, position, standing.user_name, began_at)
 
     def enter(self, opening: Opening, viewer: Viewer, *answers: bytes) -> None:
         """Let a viewer in: `ready`, its own answers, what leads to the present, and from then on everything."""
@@ -176,11 +185,19 @@ class ConnectionManager:
         if viewer.until is not None and viewer.until in {frame.ends for frame in opening.frames}:
             viewer.reach()
         viewer.go_live(self, [*first, *self._framed(watched, viewer, opening.frames)])
+        if kind := viewer.framing.kind:
+            self._metrics.viewers.labels(kind).inc()
+            self._metrics.joins.labels(kind).inc()
+            self._metrics.join_duration.labels(kind).observe(self._clock.monotonic() - opening.began_at)
 
     def leave(self, watched: Watched, viewer: Viewer | None = None) -> None:
         """Give the place back."""
         if viewer is not None:
             viewer.is_open = False
+            if viewer in watched.viewers and viewer.framing.kind:
+                self._metrics.viewers.labels(viewer.framing.kind).dec()
+                if viewer.closed is TOO_SLOW:
+                    self._metrics.slow_drops.inc()
             watched.viewers.discard(viewer)
         self._release(watched)
 
@@ -337,7 +354,7 @@ class ConnectionManager:
         if hub.live is not None and hub.live not in self._tapes:
             await self._read_logs([(watched, hub.live)])
         latest = self._clock.monotonic() + TAPE_WAIT_S
-        while missing := hub.unsettled():
+        while missing := self._unsettled(hub):
             is_known = await self._read_logs([(watched, message_id) for message_id in missing])
             if not is_known or self._clock.monotonic() > latest:
                 for message_id in hub.unsettled():
@@ -424,10 +441,31 @@ class ConnectionManager:
         if cursor is None:
             return None, "cursor_unreadable"
         if cursor.conversation_id != conversation_id:
+            self._metrics.resumes.labels("refused").inc()
             raise ConversationNotFound
         if cursor.timeline != self._database.timeline:
             return None, "other_history"
         return cursor.position, "resumed"
+
+    def _unsettled(self, hub: Hub) -> list[UUID]:
+        missing = hub.unsettled()
+        if hub.torn:
+            self._note_torn(hub)
+        return missing
+
+    def _note_resume(self, standing: Standing, position: Position | None) -> None:
+        if position is None or standing.changes is None:
+            self._metrics.resumes.labels("reset").inc()
+        else:
+            self._metrics.resumes.labels("continued").inc()
+            self._metrics.resume_gap.observe(standing.conversation.rev - position.rev)
+
+    def _note_torn(self, hub: Hub) -> None:
+        """Tell of texts that are not what their ends say: viewers find it too, and their clients say so."""
+        torn, hub.torn = hub.torn, []
+        for message_id in torn:
+            self._metrics.mismatches.inc()
+            log.error("reply_text_differs", conversation_id=str(hub.conversation_id), message_id=str(message_id))
 
     def _hear(self, watched: Watched, data: bytes) -> None:
         if is_from(self._boot_id, data):
@@ -451,6 +489,8 @@ class ConnectionManager:
             return
         if watched.hub.take_changes(changes) is Missing.ROWS or watched.hub.unsettled():
             self.read_soon(watched)
+        if watched.hub.torn:
+            self._note_torn(watched.hub)
         self._attach_own(watched)
         self._touch(watched)
 

@@ -27,6 +27,7 @@ from parley.chat.errors import (
     ParticipantNotFound,
     TooManyParticipants,
 )
+from parley.chat.metrics import ChatMetrics
 from parley.chat.models import LIVE, Conversation, Participant
 from parley.chat.protocol import MessageView
 from parley.chat.repository import ToStop
@@ -40,6 +41,7 @@ from parley.chat.schemas import (
     Rating,
 )
 from parley.chat.service import Committed
+from parley.core import audit
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import Unprocessable
@@ -65,10 +67,11 @@ class MessagePage(TypedDict):
 class ConversationService:
     """What can be done with conversations."""
 
-    def __init__(self, database: Database, clock: Clock, follow_up: FollowUp) -> None:
+    def __init__(self, database: Database, clock: Clock, follow_up: FollowUp, metrics: ChatMetrics) -> None:
         self._database = database
         self._clock = clock
         self._follow_up = follow_up
+        self._handoffs = metrics.handoffs
 
     async def list_conversations(self, identity: Identity, wanted: Wanted, stretch: Stretch) -> Page[ConversationView]:
         """Return a stretch of what somebody may open, newest activity first."""
@@ -80,6 +83,12 @@ class ConversationService:
                 if place is None:
                     raise ConversationNotFound
             rows = await queries.list_conversations(db, identity, wanted, _one_more(stretch), place)
+            if is_operator(identity):
+                # Not what was searched for: that may be a customer's name.
+                told = {"searched": bool(wanted.words), "count": len(rows)}
+                audit.record(
+                    db, "conversations_listed", actor_id=identity.user_id, actor_role=identity.role, detail=told
+                )
         kept, has_more = _cut(rows, stretch)
         return _page([ConversationView.of(row) for row in kept], [row.id for row in kept], has_more=has_more)
 
@@ -106,8 +115,12 @@ class ConversationService:
     async def change(self, identity: Identity, conversation_id: UUID, patch: ConversationPatch) -> ConversationView:
         """Name, archive or hand over a conversation; what is as it was takes no rev."""
         named, committed = patch.model_fields_set, Committed(conversation_id)
+        told = {"changed": sorted(named), **({"mode": patch.mode} if "mode" in named else {})}
         async with self._database.transaction() as db:
-            conversation = (await access_conversation(db, conversation_id, identity, for_update=True)).conversation
+            access = await access_conversation(
+                db, conversation_id, identity, action="conversation_changed", detail=told, for_update=True
+            )
+            conversation = access.conversation
             if named & {"title", "archived"}:
                 _check_owned(conversation, identity)
             before = _shown(conversation)
@@ -126,6 +139,8 @@ class ConversationService:
                 await db.flush()
                 await db.refresh(conversation)
             view = ConversationView.of(conversation)
+        if view.mode == "human" and before[2] == "ai":
+            self._handoffs.labels("person").inc()
         self._follow_up(committed)
         return view
 
@@ -133,7 +148,10 @@ class ConversationService:
         """Note that a conversation has come to its end; the next question opens it again."""
         committed = Committed(conversation_id)
         async with self._database.transaction() as db:
-            conversation = (await access_conversation(db, conversation_id, identity, for_update=True)).conversation
+            access = await access_conversation(
+                db, conversation_id, identity, action="conversation_completed", for_update=True
+            )
+            conversation = access.conversation
             if conversation.completed_at is None:
                 conversation.completed_at = self._clock.now()
                 _mark(conversation, committed)
@@ -145,7 +163,10 @@ class ConversationService:
         """Leave nothing of a conversation but that it was; the sweep closes the sockets that show it."""
         committed = Committed(conversation_id)
         async with self._database.transaction() as db:
-            conversation = (await access_conversation(db, conversation_id, identity, for_update=True)).conversation
+            access = await access_conversation(
+                db, conversation_id, identity, action="conversation_deleted", for_update=True
+            )
+            conversation = access.conversation
             _check_owned(conversation, identity)
             live = await repository.list_live(db, conversation_id)
             committed.stops.extend(ToStop(reply.id, reply.owner) for reply in live if reply.owner is not None)
@@ -178,7 +199,7 @@ class ConversationService:
         if comment is not None and (rating is None or len(comment) > COMMENT_CHARACTERS):
             raise Unprocessable("A comment belongs to a rating and is at most 2000 characters long.", param="comment")
         async with self._database.transaction() as db:
-            access, reply = await access_message(db, message_id, identity, for_update=True)
+            access, reply = await access_message(db, message_id, identity, action="message_rated", for_update=True)
             committed = Committed(access.conversation.id)
             if reply.role != "assistant":
                 raise NoReply
@@ -186,6 +207,7 @@ class ConversationService:
                 raise NotEnded
             if (reply.rating, reply.rating_comment) != (rating, comment or None):
                 reply.rating, reply.rating_comment = rating, comment or None
+                reply.rated_by = identity.user_id if rating is not None else None
                 repository.touch(access.conversation, reply)
                 committed.changes.append(change_of(reply))
             view = message_view(reply)
@@ -206,7 +228,15 @@ class ConversationService:
     async def invite(self, identity: Identity, conversation_id: UUID, user_id: UUID) -> tuple[ParticipantView, bool]:
         """Let somebody read and write here, and say whether that is new."""
         async with self._database.transaction() as db:
-            conversation = (await access_conversation(db, conversation_id, identity, for_update=True)).conversation
+            access = await access_conversation(
+                db,
+                conversation_id,
+                identity,
+                action="participant_invited",
+                detail={"user": str(user_id)},
+                for_update=True,
+            )
+            conversation = access.conversation
             _check_owned(conversation, identity)
             known = await queries.find_participant(db, conversation_id, user_id)
             if known is not None:
@@ -227,9 +257,16 @@ class ConversationService:
     async def remove(self, identity: Identity, conversation_id: UUID, user_id: UUID) -> None:
         """Shut somebody out again, or leave; the sweep closes the sockets that are open."""
         async with self._database.transaction() as db:
-            conversation = (await access_conversation(db, conversation_id, identity, for_update=True)).conversation
+            access = await access_conversation(
+                db,
+                conversation_id,
+                identity,
+                action="participant_removed",
+                detail={"user": str(user_id)},
+                for_update=True,
+            )
             if user_id != identity.user_id:
-                _check_owned(conversation, identity)
+                _check_owned(access.conversation, identity)
             if not await queries.delete_participant(db, conversation_id, user_id):
                 raise ParticipantNotFound
 

@@ -39,7 +39,7 @@ class Frame(NamedTuple):
 class Hub:
     """The hub of one conversation."""
 
-    __slots__ = ("_changes", "_tapes", "conversation_id", "floor", "live", "rev")
+    __slots__ = ("_changes", "_tapes", "conversation_id", "floor", "live", "rev", "torn")
 
     def __init__(self, conversation_id: UUID) -> None:
         self.conversation_id = conversation_id
@@ -48,6 +48,8 @@ class Hub:
         self.floor = 0
         """The changes after this one are in the ring."""
         self.live: UUID | None = None
+        self.torn: list[UUID] = []
+        """Replies whose tape is here to its end and is not what that end says of it: never, unless we are broken."""
         self._changes: list[Change] = []
         self._tapes: dict[UUID, Tape] = {}
 
@@ -167,7 +169,11 @@ class Hub:
         ending = change.ending
         tape = self._tapes.get(change.message_id) if change.message_id else None
         # An end that says nothing new about the text, and one without any, wait for no tape.
-        change.is_settled = ending.rev != change.rev or ending.tape_end == 0 or _is_whole(tape, change)
+        change.is_settled = ending.rev != change.rev or ending.tape_end == 0
+        if not change.is_settled and tape is not None and _is_whole(tape, change):
+            change.is_settled = True
+            if tape.digest() != ending.digest:
+                self.torn.append(tape.message_id)
         return change.is_settled
 
 

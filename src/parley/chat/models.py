@@ -38,6 +38,8 @@ class Conversation(Identified, Timestamped, Base):
         Index("ix_conversations_owner_id_active_at", "owner_id", "active_at", "id"),
         # What operators list.
         Index("ix_conversations_active_at", "active_at", "id"),
+        # What is to be removed for good.
+        Index("ix_conversations_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -78,6 +80,7 @@ class Message(Identified, Timestamped, Base):
         ),
         # What every worker's beat and poll read twice a second: short, whatever is stored.
         Index("ix_messages_live", "owner", postgresql_where=_LIVE_SQL),
+        Index("ix_messages_rated_by", "rated_by", postgresql_where=text("rated_by IS NOT NULL")),
     )
 
     conversation_id: Mapped[UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
@@ -121,6 +124,8 @@ class Message(Identified, Timestamped, Base):
     ended_at: Mapped[datetime | None]
     rating: Mapped[str | None] = mapped_column(String(8))
     rating_comment: Mapped[str | None] = mapped_column(String(2000))
+    rated_by: Mapped[UUID | None]
+    """Whose words the comment is; None for those of before this was noted."""
 
 
 class Participant(Timestamped, Base):

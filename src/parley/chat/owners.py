@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from parley.chat import owner_queries, repository
+from parley.chat.metrics import ChatMetrics
 from parley.chat.models import LIVE
 from parley.chat.owner_queries import Mine
 from parley.chat.replies import Replies, Writing
@@ -34,7 +35,9 @@ LOST = ("worker_lost", "The answer was interrupted too often.", True)
 class Owners:
     """This worker among the others."""
 
-    def __init__(self, database: Database, replies: Replies, tasks: Tasks, clock: Clock, boot_id: UUID) -> None:
+    def __init__(  # what a worker has one of
+        self, database: Database, replies: Replies, tasks: Tasks, clock: Clock, *, boot_id: UUID, metrics: ChatMetrics
+    ) -> None:
         self._database = database
         self._replies = replies
         self._tasks = tasks
@@ -44,7 +47,7 @@ class Owners:
         self._still: dict[UUID, int] = {}
         self._slots = asyncio.Semaphore(CLAIMS_SIDE_BY_SIDE)
         self._claiming: set[UUID] = set()
-        self.takeovers = 0
+        self._metrics = metrics
 
     async def run(self) -> None:
         """Beat and look around, twice a second, for ever."""
@@ -119,7 +122,6 @@ class Owners:
                 return None
             if is_orphan:
                 reply.takeovers += 1
-                self.takeovers += 1
                 log.warning("reply_taken_over", message_id=str(message_id), attempt=reply.attempt + 1)
             if reply.takeovers > MOST_TAKEOVERS:
                 reply.attempt += 1  # an attempt without a tape: what viewers have of the last one is not its text
@@ -135,7 +137,15 @@ class Owners:
                 Claimed(conversation_id, message_id, reply.attempt, is_stopping=reply.status == "stopping")
             )
             self._replies.expect(message_id)
+            restart = None if reply.attempt == 1 else "takeover" if is_orphan else "handover"
+        self._note_claim(restart)
         return committed
+
+    def _note_claim(self, restart: str | None) -> None:
+        if restart is not None:
+            self._metrics.restarts.labels(restart).inc()
+        if restart == "takeover":
+            self._metrics.takeovers.inc()
 
     async def _release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
         log.warning("replies_released", count=len(attempts))

@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from parley.chat.feed import Fate, Feed
+from parley.chat.metrics import ChatMetrics
 from parley.chat.tape import Tape
 from parley.core.clock import Clock
 from parley.core.fanout.entries import End, Write
@@ -32,20 +33,15 @@ class Log(Protocol):
 class Replicator:
     """The tapes of this worker that Redis is to hold."""
 
-    def __init__(self, tape_log: Log, boot_id: UUID, clock: Clock) -> None:
+    def __init__(self, tape_log: Log, boot_id: UUID, clock: Clock, metrics: ChatMetrics) -> None:
         self._log = tape_log
         self._boot_id = boot_id
         self._clock = clock
+        self._metrics = metrics
         self._feeds: dict[Tape, tuple[Feed, Callable[[], None]]] = {}
         self._news = asyncio.Event()
         self._failed_rounds = 0
-        self.rounds = 0
-        self.appends = 0
-        self.errors = 0
-        self.fenced = 0
         self.given_up = 0
-        self.round_s = 0.0
-        """What the last round took."""
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -104,11 +100,10 @@ class Replicator:
                 self._failed_rounds = 0
             return
         answers = await self._log.append(writes)
-        self.rounds += 1
-        self.round_s = self._clock.monotonic() - now
+        self._metrics.rounds.add(self._clock.monotonic() - now)
         failed = sum(answer is None for answer in answers)
-        self.errors += failed
-        self.appends += len(answers) - failed
+        if failed:
+            self._metrics.append_errors.inc(failed)
         self._failed_rounds = self._failed_rounds + 1 if failed else 0
         first = 0
         for tape, of_tape in sent:
@@ -139,7 +134,6 @@ class Replicator:
         elif feed.has_news:
             self._news.set()  # written meanwhile, or lost by Redis
         if fate is Fate.FENCED:
-            self.fenced += 1
             fenced()
 
     def _give_up(self, now: float) -> None:

@@ -4,6 +4,8 @@ Makes every event of a tape. Rows are changed here in three places only: a step,
 """
 
 import asyncio
+from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID
@@ -12,6 +14,7 @@ import structlog
 
 from parley.agents.interface import (
     Agents,
+    Attempt,
     Event,
     Failed,
     Finished,
@@ -30,6 +33,7 @@ from parley.chat import protocol, repository
 from parley.chat.admission import Admission
 from parley.chat.connections import ConnectionManager
 from parley.chat.control import Control
+from parley.chat.metrics import ChatMetrics
 from parley.chat.models import ENDED
 from parley.chat.replicator import Replicator
 from parley.chat.repository import ToStop
@@ -44,12 +48,14 @@ from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
 from parley.core.tasks import Tasks
+from parley.core.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
 RETRY_BASE_S, RETRY_CAP_S = 0.1, 1.0  # of what PostgreSQL, being away, could not take
 MOST_BEGINNINGS = 20  # about 15 s: nothing has been shown, and the question waits in vain
 TELL_AGAIN_S = 1.0
+REPLY_STORES = 1  # spans beside those of its request, of models and of tools
 INTERNAL = ("internal_error", "Something went wrong on our side.", True)
 Why = Literal["stopped", "fenced", "released"]
 
@@ -73,11 +79,17 @@ class Writing:
 
     claimed: Claimed
     tape: Tape
+    began_at: float
+    """When this worker took it on, by the clock that never jumps."""
+    grown_at: float = 0.0
+    """When its text grew last."""
     task: asyncio.Task[None] | None = None
     why: Why | None = None
     """Why it was told to end before its model did."""
     told_at: float = 0.0
     """When it was told so last."""
+    stopped_at: float = 0.0
+    """When it was told to stop, first."""
     is_ending: bool = False
     steps: list[Step] = field(default_factory=list)
     shown_steps: list[dict[str, Any]] = field(default_factory=list)
@@ -85,6 +97,10 @@ class Writing:
     agent: str | None = None
     agent_version: int | None = None
     model: str | None = None
+    calls: Sequence[Attempt] = ()
+    """Of models, so far."""
+    first_token_s: float | None = None
+    is_takeover: bool = False
 
 
 class Replies:
@@ -103,7 +119,11 @@ class Replies:
         settings: ChatSettings,
         clock: Clock,
         boot_id: UUID,
+        metrics: ChatMetrics,
+        telemetry: Telemetry,
     ) -> None:
+        self._metrics = metrics
+        self._telemetry = telemetry
         self._database = database
         self._connections = connections
         self._replicator = replicator
@@ -172,6 +192,7 @@ class Replies:
                 return
             log.warning("reply_told_again", message_id=str(message_id), why=writing.why)
         writing.why, writing.told_at = writing.why or why, now
+        writing.stopped_at = writing.stopped_at or now
         if writing.task is not None:
             writing.task.cancel()
 
@@ -190,7 +211,8 @@ class Replies:
 
     def _start(self, claimed: Claimed) -> None:
         self.expect(claimed.message_id)
-        writing = Writing(claimed, Tape(claimed.message_id, claimed.attempt))
+        writing = Writing(claimed, Tape(claimed.message_id, claimed.attempt), self._clock.monotonic())
+        writing.is_takeover = claimed.attempt > 1
         self._running[claimed.message_id] = writing
         if not claimed.is_stopping:
             self._show(writing)
@@ -201,6 +223,7 @@ class Replies:
         structlog.contextvars.bind_contextvars(
             conversation_id=str(claimed.conversation_id), message_id=str(claimed.message_id)
         )
+        stores = self._telemetry.stores("reply", REPLY_STORES)
         try:
             ending = Ending("stopped") if claimed.is_stopping else await self._run(writing)
             writing.is_ending = True
@@ -209,6 +232,7 @@ class Replies:
             elif writing.why == "released":
                 await self._release(writing)
         finally:
+            stores.settle()
             self._replicator.finish(writing.tape)
             self._connections.detach(writing.tape)
             if self._running.get(claimed.message_id) is writing:
@@ -244,7 +268,7 @@ class Replies:
         turn = claimed.turn or await read_turn(self._database, claimed.message_id, self._settings.history_messages)
         if turn is None:
             return Ending("failed", error=INTERNAL)
-        writing.steps = list(turn.steps)
+        writing.steps, writing.calls = list(turn.steps), turn.calls
         async with self._agents.run(turn) as events:
             async for event in events:
                 if writing.why is not None:
@@ -322,6 +346,14 @@ class Replies:
             text = text.encode()[: max(room, 0)].decode(errors="ignore")
         tape.write(text)
         self._grown(writing)
+        now = self._clock.monotonic()
+        if writing.grown_at:
+            self._metrics.gaps.add(now - writing.grown_at)
+        else:
+            writing.first_token_s = writing.first_token_s or now - writing.began_at
+            if tape.attempt == 1:
+                self._metrics.first_token.observe(now - writing.began_at)
+        writing.grown_at = now
         return Ending("complete", "length") if is_full else None
 
     def _grown(self, writing: Writing) -> None:
@@ -360,11 +392,12 @@ class Replies:
                 failures = await self._pause(failures)
         if not is_mine:
             raise _Fenced
+        self._metrics.restarts.labels("model").inc()
         self._replicator.drop(old)
         self._connections.detach(old)
         writing.claimed = replace(claimed, attempt=old.attempt + 1)
         writing.tape = Tape(claimed.message_id, old.attempt + 1)
-        writing.shown_steps, writing.sources = [], []
+        writing.shown_steps, writing.sources, writing.grown_at = [], [], 0.0
         self._show(writing)
 
     async def _end(self, writing: Writing, ending: Ending) -> None:
@@ -384,7 +417,39 @@ class Replies:
             else:
                 break
         self._replicator.finish(writing.tape)
-        self.follow_up(committed)
+        # The next reply may be somebody else's: it is none of this one's request, in logs and traces.
+        Context().run(self.follow_up, committed)
+        if committed.changes:
+            self._note_end(writing, ending, committed.changes[0].view["status"])
+
+    def _note_end(self, writing: Writing, ending: Ending, status: str) -> None:
+        metrics, now = self._metrics, self._clock.monotonic()
+        metrics.turns.labels(status).inc()
+        metrics.turn_duration.observe(now - writing.began_at)
+        if ending.error is not None:
+            metrics.failures.labels(metrics.failure_codes.of(ending.error[0])).inc()
+        if status == "stopped" and writing.stopped_at:
+            metrics.stop_latency.observe(now - writing.stopped_at)
+        if ending.finish_reason == "handoff":
+            metrics.handoffs.labels("assistant").inc()
+        costs = [call.cost_usd for call in writing.calls]
+        log.info(
+            "reply_ended",
+            status=status,
+            finish_reason=ending.finish_reason,
+            error=ending.error[0] if ending.error else None,
+            agent=writing.agent,
+            model=writing.model,
+            attempt=writing.tape.attempt,
+            takeover=writing.is_takeover,
+            calls=len(writing.calls),
+            input_tokens=sum(call.prompt_tokens for call in writing.calls),
+            output_tokens=sum(call.completion_tokens for call in writing.calls),
+            cached_tokens=sum(call.cached_tokens for call in writing.calls),
+            cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+            first_token_s=writing.first_token_s and round(writing.first_token_s, 3),
+            total_s=round(now - writing.began_at, 3),
+        )
 
     async def _end_plainly(self, writing: Writing, ending: Ending, text: str, tape_end: int) -> Committed | None:
         """Store an end that nothing follows from; None where something may."""
@@ -429,7 +494,7 @@ class Replies:
                     content="" if conversation.deleted_at else text,
                     finish_reason=ending.finish_reason,
                     error=ending.error,
-                    tape_end=tape_end,
+                    tape_end=0 if conversation.deleted_at else tape_end,
                     shown_steps=writing.shown_steps,
                     sources=writing.sources,
                 )

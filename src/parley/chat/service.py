@@ -17,6 +17,7 @@ from parley.chat import repository
 from parley.chat.access import access_conversation, access_message, is_operator
 from parley.chat.changes import Change
 from parley.chat.errors import Busy, ClientIdReused, HumanMode, MessageNotFound, NotLast, QueueFull
+from parley.chat.metrics import ChatMetrics
 from parley.chat.models import ENDED, Conversation, Message
 from parley.chat.protocol import MessageView, OnBusy
 from parley.chat.reading import Standing
@@ -121,11 +122,14 @@ class Desk(Protocol):
 class ChatService:
     """What people do in a conversation that concerns replies."""
 
-    def __init__(self, database: Database, settings: ChatSettings, boot_id: UUID, desk: Desk) -> None:
+    def __init__(
+        self, database: Database, settings: ChatSettings, boot_id: UUID, desk: Desk, metrics: ChatMetrics
+    ) -> None:
         self._database = database
         self._settings = settings
         self._boot_id = boot_id
         self._desk = desk
+        self._metrics = metrics
 
     async def ask(self, identity: Identity, question: Question, charge: Charge) -> Asked:
         """Store a question and its reply; a known `client_id` answers with what was stored then.
@@ -147,7 +151,7 @@ class ChatService:
     async def stop(self, identity: Identity, message_id: UUID) -> Asked:
         """Stop a reply, or find that it has ended; its owner ends it, in band, behind its last token."""
         async with self._database.transaction() as db:
-            access, reply = await access_message(db, message_id, identity, for_update=True)
+            access, reply = await access_message(db, message_id, identity, action="reply_stopped", for_update=True)
             if reply.role != "assistant":
                 raise MessageNotFound
             conversation = access.conversation
@@ -203,6 +207,7 @@ class ChatService:
             async with self._database.transaction() as db:
                 known = await find(db)
             if known is not None:
+                self._metrics.duplicates.inc()
                 return known
         self._desk.admit()
         await charge()
@@ -213,6 +218,7 @@ class ChatService:
                 known = await find(db)
             if known is None:
                 raise
+            self._metrics.duplicates.inc()
             return known
         self._desk.follow_up(committed)
         return asked
@@ -296,7 +302,7 @@ class ChatService:
     async def _store(
         self, db: AsyncSession, identity: Identity, conversation_id: UUID, asked: Question
     ) -> tuple[Asked, Committed]:
-        access = await access_conversation(db, conversation_id, identity, for_update=True)
+        access = await access_conversation(db, conversation_id, identity, action="message_sent", for_update=True)
         conversation = access.conversation
         before, committed = conversation.rev, Committed(conversation.id)
         conversation.completed_at = None
@@ -329,7 +335,8 @@ class ChatService:
         return Asked(conversation.id, question.id, reply_id, is_duplicate=False, rev=before), committed
 
     async def _store_again(self, db: AsyncSession, identity: Identity, wish: Again) -> tuple[Asked, Committed]:
-        access, message = await access_message(db, wish.message_id, identity, for_update=True)
+        action = "reply_regenerated" if wish.content is None else "message_edited"
+        access, message = await access_message(db, wish.message_id, identity, action=action, for_update=True)
         conversation = access.conversation
         if conversation.mode == "human":
             raise HumanMode

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 from starlette.responses import Response
@@ -32,6 +33,7 @@ _SENTENCES = {
 class StreamTransport:
     """Events over one response. Several at once are one write."""
 
+    kind: ClassVar[str] = "sse"
     sign_of_life: Payload | None = SSE_COMMENT
 
     def __init__(self, send: Send, scope: Scope) -> None:

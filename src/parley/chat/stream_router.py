@@ -1,10 +1,11 @@
 """Asking and watching over HTTP and WebSocket. What is kept is `router`."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import orjson
+import structlog
 from fastapi import Header, Query, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 
@@ -71,6 +72,7 @@ async def ask_and_watch(
         request.state.seats.check(user.user_id, request.scope["client_address"].limit_key)
         asked = await chat.ask(user, command.question(), _charge(request))
         conversation_id = asked.conversation_id
+    structlog.contextvars.bind_contextvars(conversation_id=str(conversation_id))
     if named is not None and named.conversation_id != conversation_id:
         raise ConversationNotFound
     position = named.position if named else None
@@ -144,6 +146,7 @@ async def watch_socket(_: General, socket: WebSocket, user: AdmittedUser, conver
         state.limiter,
         state.tasks,
         state.settings.chat.send_deadline_s,
+        state.telemetry,
     )
     await serve_socket(socket, user, named, socket.query_params.get("cursor"), parts)
 
@@ -152,6 +155,7 @@ async def watch_socket(_: General, socket: WebSocket, user: AdmittedUser, conver
 async def ask_and_wait(_: General, user: CurrentUser, chat: Chat, request: Request, command: AskCommand) -> Response:
     """Ask, and wait for the whole answer; 202 with what stands after a minute."""
     asked = await chat.ask(user, command.question(), _charge(request))
+    structlog.contextvars.bind_contextvars(conversation_id=str(asked.conversation_id))
     has_ended = await _wait_for(request, user, asked, request.state.settings.chat.send_wait_s)
     message, reply = await chat.read_pair(asked)
     body = {"conversation_id": asked.conversation_id, "message": message, "reply": reply}
@@ -233,6 +237,7 @@ def _json(body: dict[str, Any], status: int) -> Response:
 class _Nowhere:
     """For whoever waits for an end and wants to see nothing on the way."""
 
+    kind: ClassVar[str] = ""
     sign_of_life: Payload | None = None
 
     def frame(self, body: bytes, cursor: str | None) -> Payload:  # noqa: ARG002  # there is nothing to frame

@@ -1,11 +1,11 @@
 """A conversation over a WebSocket: frames in, through the session, to the service; out through the viewer."""
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import structlog
@@ -27,14 +27,19 @@ from parley.chat.session import Answer, Close, Run, Session, SessionLimits
 from parley.core.errors import AppError
 from parley.core.limits import Limiter
 from parley.core.tasks import Tasks
+from parley.core.telemetry import Origin, Telemetry
 from parley.core.websocket_protocol import Extension, text_frame
 
 log = structlog.get_logger(__name__)
+
+ROUTE = "/chat/ws/{conversation_id}"
+NORMAL, LOST = 1000, 1006  # close codes: nothing to say, and no close frame at all
 
 
 class SocketTransport:
     """Frames over one WebSocket of any server."""
 
+    kind: ClassVar[str] = "ws"
     sign_of_life: Payload | None = None  # the protocol's own pings are
 
     def __init__(self, send: Send) -> None:
@@ -87,12 +92,14 @@ class SocketParts:
     limiter: Limiter
     tasks: Tasks
     send_deadline_s: float
+    telemetry: Telemetry
 
 
 async def serve_socket(
     socket: WebSocket, identity: Identity, conversation_id: UUID, cursor: str | None, parts: SocketParts
 ) -> None:
     """Watch a conversation and take commands until one side leaves; AppError before the accept refuses it."""
+    structlog.contextvars.bind_contextvars(conversation_id=str(conversation_id))
     extension: Extension | None = socket.scope.get("extensions", {}).get("parley")
     address = socket.scope["client_address"].limit_key
     parts.seats.take(identity.user_id, address)
@@ -107,6 +114,7 @@ async def serve_socket(
         identity=identity,
         address=address,
         request_id=socket.scope["request_id"],
+        traced=parts.telemetry.origin(socket.scope),
         watched=opening.watched,
         user_name=opening.user_name,
         viewer=Viewer(identity, transport, parts.tasks, deadline_s=parts.send_deadline_s),
@@ -134,13 +142,14 @@ class _Conversation:
     identity: Identity
     address: str
     request_id: str
+    traced: Origin
     watched: Watched
     user_name: str
     viewer: Viewer
     parts: SocketParts
 
-    async def listen(self, session: Session) -> None:
-        """Take frames in their order until one side leaves."""
+    async def listen(self, session: Session) -> int:
+        """Take frames in their order until one side leaves; return the code it was closed with."""
         try:
             while (message := await self.receive())["type"] != "websocket.disconnect":
                 data = message.get("text")
@@ -152,10 +161,11 @@ class _Conversation:
                             self.viewer.close(code, reason)
                         case Run(command, ref):
                             await self._run(command, ref)
-        except RuntimeError:  # closed by us
-            return
+        except RuntimeError:  # closed by us, on a server that forbids to read on
+            return NORMAL
         finally:
             self.leave()
+        return int(message.get("code") or LOST)
 
     def leave(self) -> None:
         """Give the places back."""
@@ -167,7 +177,8 @@ class _Conversation:
 
     async def _run(self, command: Command, ref: str | None) -> None:
         try:
-            answer = await self._do(command, ref)
+            with self._surroundings(command):
+                answer = await self._do(command, ref)
         except AppError as error:
             answer = self._error(error.code, error.message, ref, retryable=error.retryable, param=error.param)
         except RateLimitExceeded:
@@ -177,6 +188,26 @@ class _Conversation:
             answer = self._error("internal_error", "Something went wrong on our side.", ref, retryable=True)
         if answer is not None:
             self.viewer.answer(answer)
+
+    @contextmanager
+    def _surroundings(self, command: Command) -> Iterator[None]:
+        """Trace a command for itself, and let its lines in the log say so: a socket lives for a day."""
+        telemetry = self.parts.telemetry
+        if not telemetry.is_on or isinstance(command, Typing):
+            yield
+            return
+        name = type(command).__name__.lower()
+        attributes = {
+            "http.route": ROUTE,
+            "parley.command": name,
+            "parley.request_id": self.request_id,
+            "gen_ai.conversation.id": str(self.watched.conversation_id),
+        }
+        with (
+            telemetry.serving(f"WS {name}", attributes, self.traced) as trace_id,
+            structlog.contextvars.bound_contextvars(trace_id=trace_id),
+        ):
+            yield
 
     async def _do(self, command: Command, ref: str | None) -> bytes | None:
         chat, conversation_id = self.parts.chat, self.watched.conversation_id

@@ -1,4 +1,4 @@
-"""Opens what the commands on accounts and sites need, wired as in a worker but without its tasks: nothing is heard."""
+"""Opens what commands on accounts, people and sites need, wired as in a worker but without tasks: nothing is heard."""
 
 import asyncio
 import secrets
@@ -21,6 +21,8 @@ from parley.core.line import Line
 from parley.core.migrations import migrate
 from parley.core.origins import Origins
 from parley.core.redis import open_redis
+from parley.privacy.erasure import Erasure
+from parley.privacy.export import Export
 from parley.settings import Settings
 
 
@@ -41,6 +43,32 @@ async def open_accounts(settings: Settings) -> AsyncIterator[AuthService]:
             settings=complete.auth,
             clock=clock,
         )
+
+
+@asynccontextmanager
+async def open_privacy(settings: Settings) -> AsyncIterator[tuple[Export, Erasure]]:
+    """Yield what hands out and takes away what is held about people; running workers hear at once over Redis."""
+    async with AsyncExitStack() as stack:
+        complete, database, broker = await _open_both(stack, settings)
+        redis, clock = open_redis(complete.redis), SystemClock()
+        stack.push_async_callback(redis.aclose)
+        revocations = Revocations(database, broker, complete.auth, clock)
+        poll_s = complete.auth.revocation_poll_s
+        yield (
+            Export(database, clock),
+            Erasure(database=database, redis=redis, revocations=revocations, revocation_poll_s=poll_s, clock=clock),
+        )
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Yield the database, its schema as this version needs it."""
+    async with AsyncExitStack() as stack:
+        complete = await stack.enter_async_context(open_stores(settings, with_redis=False))
+        database = Database(complete.database)
+        stack.push_async_callback(database.close)
+        await _settle_schema(complete, database)
+        yield database
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ TITLES = {
     "database": "PostgreSQL",
     "redis": "Redis or Valkey",
     "limits": "Requests a caller may make (count/period, for example 100/minute)",
+    "telemetry": "Traces (needs parley[otel])",
     "auth": "Accounts and tokens",
     "agents": "The model that answers",
     "chat": "Conversations and streams",

@@ -17,6 +17,8 @@ _STATES = (
     ("57P03", "is starting or stopping"),
     ("57", "stopped the statement"),
     ("53", "has run out of memory, disk or connections"),
+    ("08P01", "takes no deadlines of ours, as a pooler in transaction mode does: set PARLEY_DATABASE_POOLED=1"),
+    ("26000", "forgets statements, as a pooler in transaction mode does: set PARLEY_DATABASE_POOLED=1"),
     ("08", "broke the connection"),
     ("25006", "is read-only"),
 )

@@ -21,6 +21,7 @@ import parley
 from parley.cli.banner import Started, show
 from parley.cli.errors import tell
 from parley.core.embedded.child import Child
+from parley.core.embedded.counts import VARIABLE, counts_folder
 from parley.core.embedded.engines import PlacedEngines, placed_engines
 from parley.core.embedded.errors import EmbeddedError, FolderInUseError
 from parley.core.embedded.folder import find_data_folder
@@ -45,11 +46,17 @@ RESERVED_CONNECTIONS = 40  # besides the workers' pools: psql, migrations, tests
 FOLDER_IN_USE = 3
 
 
-def serve(
+def serve(  # noqa: PLR0917  # typer calls it by name
     host: Annotated[str | None, typer.Option(help="Address to listen on. [PARLEY_HOST, else 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [PARLEY_PORT, else 8000]")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes. [PARLEY_WORKERS, else 2 or 1]")] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Replace the workers when a source file changes.")] = False,
+    max_requests: Annotated[
+        int | None, typer.Option(help="Replace a worker after so many requests. [PARLEY_MAX_REQUESTS, else never]")
+    ] = None,
+    max_rss_mb: Annotated[
+        int | None, typer.Option(help="Replace a worker above so much memory. [PARLEY_MAX_RSS_MB, else never]")
+    ] = None,
 ) -> None:
     """Run the service, with its own PostgreSQL and Valkey where no URL names others.
 
@@ -57,7 +64,14 @@ def serve(
     """
     began = time.monotonic()
     try:
-        settings = load(env_file=Path(".env"), host=host, port=port, workers=workers)
+        settings = load(
+            env_file=Path(".env"),
+            host=host,
+            port=port,
+            workers=workers,
+            max_requests=max_requests,
+            max_rss_mb=max_rss_mb,
+        )
         for name in settings.unknown:
             say(f"unknown setting {name}")
         service = Service(settings, began, reload=reload)
@@ -90,6 +104,8 @@ class Service:
         self._stop, self._renew = asyncio.Event(), asyncio.Event()
         self._has_terminal = _has_terminal()
         self._demo: socket.socket | None = None
+        self._rolling: Rolling | None = None
+        self._counts: Path | None = None
 
     @property
     def _is_embedded(self) -> bool:
@@ -109,6 +125,7 @@ class Service:
                 self._demo = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             if placed:
                 placed.tell_address(listeners.address)
+            self._counts = stack.enter_context(counts_folder(self._folder, is_production=server.is_production))
             async with supervisor:
                 await self._supervise(supervisor, listeners, placed)
 
@@ -118,8 +135,9 @@ class Service:
         demo = [supervisor.start(self._demo_model(self._demo))] if self._demo else []
         engines: list[Child] = []
         helpers = [asyncio.create_task(self._announce(workers, engines, listeners, placed), name="banner")]
-        rolling = Rolling(workers, self._renew, say, self._settings.server.replace_timeout_s)
+        self._rolling = rolling = Rolling(workers, self._renew, say, self._settings.server.replace_timeout_s)
         helpers.append(asyncio.create_task(rolling.run(), name="replacing of workers"))
+        helpers.append(asyncio.create_task(rolling.run_spent(), name="replacing of spent workers"))
         if self._reload:
             helpers.append(asyncio.create_task(self._replace_on_change(), name="reload"))
         try:
@@ -171,9 +189,22 @@ class Service:
         environ = self._worker_environ(placed)
         graceful_s = self._settings.server.graceful_s
         return [
-            Worker(f"worker {number}", WORKER_MODULE, sockets, environ, graceful_s=graceful_s)
-            for number, sockets in enumerate(listeners.of_worker, start=1)
+            Worker(
+                f"worker {number + 1}",
+                WORKER_MODULE,
+                sockets,
+                environ,
+                graceful_s=graceful_s,
+                neighbours=listeners.of_others(number),
+                on_spent=self._tell_spent,
+            )
+            for number, sockets in enumerate(listeners.of_worker)
         ]
+
+    def _tell_spent(self, name: str) -> None:
+        if self._rolling is not None:
+            say(f"{name} has done enough; starting another")
+            self._rolling.tell_spent(name)
 
     def _demo_model(self, listener: socket.socket) -> Worker:
         """Return the demo model: a provider like any other to the workers, on a port of this machine."""
@@ -184,6 +215,9 @@ class Service:
         server = self._settings.server
         environ = {**os.environ, "PARLEY_HOST": server.host, "PARLEY_PORT": str(server.port)}
         environ["PARLEY_WORKERS"] = str(self._worker_count)
+        bounds = {"PARLEY_MAX_REQUESTS": server.max_requests, "PARLEY_MAX_RSS_MB": server.max_rss_mb}
+        environ |= {name: str(most) for name, most in bounds.items() if most is not None}
+        environ[VARIABLE] = str(self._counts)
         environ.pop(EMBEDDED_MARK, None)
         if not server.is_production:
             environ["PARLEY_DATA_DIR"] = str(self._folder.path)

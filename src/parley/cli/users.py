@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
+from uuid import UUID
 
 import typer
 from pydantic import ValidationError
@@ -15,9 +16,11 @@ from rich.text import Text
 from parley.auth.schemas import RegisterCommand, UserView, normal_email
 from parley.auth.service import AuthService
 from parley.auth.tokens import Role
-from parley.cli.accounts import open_accounts
+from parley.cli.accounts import open_accounts, open_privacy
 from parley.cli.errors import CommandError
 from parley.cli.notes import note_on_stderr
+from parley.privacy.erasure import Erasure
+from parley.privacy.export import Export
 from parley.settings import load
 
 PAGE = 500
@@ -25,9 +28,15 @@ PASSWORD_LINE_BYTES = 4096  # far beyond any password that is accepted
 COLUMNS = ("E-mail", "Name", "Role", "State", "Created")
 T = TypeVar("T")
 
-app = typer.Typer(name="users", no_args_is_help=True, add_completion=False, help="Create, list and change accounts.")
+app = typer.Typer(
+    name="users",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Create, list and change accounts; export and erase people.",
+)
 
 Email = Annotated[str, typer.Argument(metavar="EMAIL", show_default=False)]
+Person = Annotated[str, typer.Argument(metavar="EMAIL_OR_ID", show_default=False)]
 
 
 @app.command()
@@ -92,6 +101,57 @@ def set_role(email: Email, role: Annotated[Role, typer.Argument(show_default=Fal
     address = _normal(email)
     user = _with_accounts(lambda accounts: accounts.set_role(address, role))
     print(f"{user.email} has the role {user.role}")
+
+
+@app.command()
+def export(person: Person) -> None:
+    """Print everything that is held about a person, as JSON: into a file, for whoever asks what we know."""
+
+    async def work(exported: Export, _: Erasure) -> None:
+        user_id = _as_id(person) or await exported.find_id(_normal(person))
+        async for piece in await exported.read(user_id):
+            sys.stdout.buffer.write(piece)
+
+    _with_privacy(work)
+    sys.stdout.flush()
+
+
+@app.command()
+def erase(
+    person: Person,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: it cannot be undone.")] = False,
+) -> None:
+    """Erase a person with all that was said: sessions, conversations, account. May be repeated by the id."""
+
+    async def work(exported: Export, erasure: Erasure) -> tuple[UUID, Mapping[str, int]]:
+        user_id = _as_id(person) or await exported.find_id(_normal(person))
+        return user_id, await erasure.erase(user_id)
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise CommandError("there is no terminal to ask on: use --yes")
+        typer.confirm(f"Erase {person} for good?", abort=True, err=True)
+    user_id, removed = _with_privacy(work)
+    print(f"erased {user_id}: {', '.join(f'{count} {what}' for what, count in removed.items() if count)}".rstrip(": "))
+
+
+def _with_privacy(work: Callable[[Export, Erasure], Awaitable[T]]) -> T:
+    note_on_stderr()
+    settings = load(env_file=Path(".env"))
+
+    async def run() -> T:
+        async with open_privacy(settings) as (export, erasure):
+            return await work(export, erasure)
+
+    return asyncio.run(run())
+
+
+def _as_id(person: str) -> UUID | None:
+    """Return the id that this is: those whom sites name, and guests, have no address."""
+    try:
+        return UUID(person)
+    except ValueError:
+        return None
 
 
 def _with_accounts(work: Callable[[AuthService], Awaitable[T]]) -> T:

@@ -5,26 +5,29 @@ A session lives inside one service call. Nothing here retries: a caller's `clien
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
 import orjson
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import configure_mappers
+from sqlalchemy.pool import QueuePool
 
 from parley.core.errors import DatabaseUnavailable
 from parley.core.settings import DatabaseSettings
+from parley.core.telemetry import Telemetry
 
 # PostgreSQL's own words for "not now": cannot connect, out of resources, operator intervened, lock or time limit,
 # and a deadlock or a serialization that somebody else won.
 _AWAY_CLASSES = ("08", "53", "57", "55P03", "25P03", "40")
 _TIMELINE = "SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+_POOLED_LIFE_S = 60  # a pooler keeps our connection when PostgreSQL is another one: its timeline is asked anew
 _UNSIGNED = (1 << 64) - 1  # PostgreSQL has no unsigned integers
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 # Raised by the driver before there is a statement to fail.
@@ -38,25 +41,49 @@ class AlreadyThere(Exception):
 class Database:
     """Sessions for services; opened by the container, closed by it."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(self, settings: DatabaseSettings, telemetry: Telemetry | None = None) -> None:
         if settings.url is None:
             raise ValueError("the database needs a URL")
         self.timeline = ""
         """Which history of which database the newest connection reads: another one makes cursors void."""
+        self.pool_timeouts = 0
+        """Times nobody gave a connection back in time."""
+        self.connections_most = settings.pool_size + settings.pool_overflow
+        self._telemetry = telemetry or Telemetry()
+        self._deadlines = _deadlines(settings) if settings.pooled else None
         configure_mappers()  # now, and not inside the first request
         self._engine = _open_engine(settings, self._greet)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False, autoflush=False)
+
+    def lend(self, **info: Any) -> None:
+        """Let every session carry this in its `info`: for what is noted in somebody else's transaction."""
+        self._sessions.configure(info=info)
 
     @property
     def engine(self) -> AsyncEngine:
         return self._engine
 
+    @property
+    def connections_used(self) -> int:
+        """How many are at work."""
+        return self._pool.checkedout()
+
+    @property
+    def connections_idle(self) -> int:
+        """How many wait for work."""
+        return self._pool.checkedin()
+
+    @property
+    def _pool(self) -> QueuePool:
+        return cast("QueuePool", self._engine.sync_engine.pool)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Yield a session whose work is committed at the end of the block; DatabaseUnavailable when it is away."""
         try:
-            async with self._sessions() as session, session.begin():
-                yield session
+            with self._telemetry.store("postgresql", "transaction"):
+                async with self._sessions() as session, session.begin():
+                    yield session
         except IntegrityError:
             raise
         except DBAPIError as error:
@@ -64,6 +91,7 @@ class Database:
                 raise DatabaseUnavailable from error
             raise
         except _AWAY_ERRORS as error:
+            self.pool_timeouts += isinstance(error, PoolTimeout)
             raise DatabaseUnavailable from error
 
     @asynccontextmanager
@@ -80,13 +108,8 @@ class Database:
         AlreadyThere where a unique index refuses.
         """
         try:
-            async with self._engine.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
-                try:
-                    rows: list[Any] = await driver.fetch(statement, *values)  # type: ignore[union-attr]  # it is there
-                except (asyncio.CancelledError, TimeoutError):
-                    await connection.invalidate()  # an answer may still be on its way
-                    raise
+            with self._telemetry.store("postgresql", statement):
+                rows = await self._fetch(statement, values)
         except asyncpg.UniqueViolationError as error:
             raise AlreadyThere from error
         except asyncpg.PostgresError as error:
@@ -98,7 +121,28 @@ class Database:
                 raise DatabaseUnavailable from error
             raise
         except _AWAY_ERRORS as error:
+            self.pool_timeouts += isinstance(error, PoolTimeout)
             raise DatabaseUnavailable from error
+        return rows
+
+    async def _fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        async with self._engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            try:
+                return await self._fetch_by(driver, statement, values)
+            except (asyncio.CancelledError, TimeoutError):
+                await connection.invalidate()  # an answer may still be on its way
+                raise
+
+    async def _fetch_by(self, driver: Any, statement: str, values: Sequence[Any]) -> list[Any]:
+        rows: list[Any]
+        if self._deadlines is None:
+            rows = await driver.fetch(statement, *values)
+        else:
+            async with driver.transaction():  # a pooler may give its two halves to two servers otherwise
+                told = (f"SET LOCAL {name} = {value}" for name, value in self._deadlines.items())
+                await driver.execute("; ".join(told))
+                rows = await driver.fetch(statement, *values)
         return rows
 
     async def ping(self) -> None:
@@ -107,11 +151,12 @@ class Database:
             await session.execute(text("SELECT 1"))
 
     async def _greet(self, connection: asyncpg.Connection) -> None:
-        # The driver's own UUIDs are a subclass that JSON encoders refuse.
-        await connection.set_type_codec(
-            "uuid", schema="pg_catalog", encoder=_uuid_bytes, decoder=_uuid_of, format="binary"
-        )
-        identifier, timeline = await connection.fetchrow(_TIMELINE)
+        async with connection.transaction():
+            # The driver's own UUIDs are a subclass that JSON encoders refuse.
+            await connection.set_type_codec(
+                "uuid", schema="pg_catalog", encoder=_uuid_bytes, decoder=_uuid_of, format="binary"
+            )
+            identifier, timeline = await connection.fetchrow(_TIMELINE)
         self.timeline = f"{_base36(identifier & _UNSIGNED)}-{timeline}"
 
     async def close(self) -> None:
@@ -127,6 +172,19 @@ async def connect(url: str, **options: Any) -> asyncpg.Connection:
     return await asyncpg.connect(plain, **options)
 
 
+def open_unnamed(opening: Callable[[], Awaitable[asyncpg.Connection]], **options: Any) -> AsyncEngine:
+    """Return an engine that keeps no prepared statement, so that a pooler may give each transaction another server."""
+
+    def creator() -> Any:
+        dbapi: Any = engine.sync_engine.dialect.dbapi
+        return dbapi.connect(
+            async_creator_fn=opening, prepared_statement_cache_size=0, prepared_statement_name_func=lambda: ""
+        )
+
+    engine = create_async_engine("postgresql+asyncpg://", creator=creator, **options)
+    return engine
+
+
 def _open_engine(settings: DatabaseSettings, greet: Callable[[asyncpg.Connection], Awaitable[None]]) -> AsyncEngine:
     url = settings.url.get_secret_value() if settings.url else ""
 
@@ -135,28 +193,31 @@ def _open_engine(settings: DatabaseSettings, greet: Callable[[asyncpg.Connection
             url,
             timeout=settings.connect_timeout_s,
             command_timeout=settings.command_timeout_s,
+            # A pooler takes the names it knows alone, and keeps no prepared statement.
             server_settings={
                 "application_name": "parley",
-                "statement_timeout": _milliseconds(settings.statement_timeout_s),
-                "lock_timeout": _milliseconds(settings.lock_timeout_s),
-                "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_s),
                 "timezone": "UTC",
+                **({} if settings.pooled else _deadlines(settings)),
             },
+            **({"statement_cache_size": 0} if settings.pooled else {}),
         )
         await greet(connection)
         return connection
 
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=connect_with_deadlines,
-        pool_size=settings.pool_size,
-        max_overflow=settings.pool_overflow,
-        pool_timeout=settings.pool_timeout_s,
-        pool_use_lifo=True,
-        json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
-        hide_parameters=True,
-    )
+    options: dict[str, Any] = {
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.pool_overflow,
+        "pool_timeout": settings.pool_timeout_s,
+        "pool_use_lifo": True,
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+        "hide_parameters": True,
+    }
+    if settings.pooled:
+        engine = open_unnamed(connect_with_deadlines, pool_recycle=_POOLED_LIFE_S, **options)
+        event.listen(engine.sync_engine, "begin", _set_deadlines(_deadlines(settings)))
+    else:
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect_with_deadlines, **options)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
 
@@ -172,6 +233,20 @@ def _is_away(error: DBAPIError) -> bool:
     if state:
         return str(state).startswith(_AWAY_CLASSES)
     return error.connection_invalidated or isinstance(error.__cause__ or error.orig, _AWAY_ERRORS)
+
+
+def _deadlines(settings: DatabaseSettings) -> dict[str, str]:
+    return {
+        "statement_timeout": _milliseconds(settings.statement_timeout_s),
+        "lock_timeout": _milliseconds(settings.lock_timeout_s),
+        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_s),
+    }
+
+
+def _set_deadlines(deadlines: Mapping[str, str]) -> Callable[[Connection], None]:
+    """Return what begins a transaction behind a pooler: what a session was told is forgotten there."""
+    told = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in deadlines.items())
+    return lambda connection: connection.exec_driver_sql(f"SELECT {told}").close()
 
 
 def _milliseconds(seconds: float) -> str:

@@ -25,6 +25,10 @@ class Drain:
     def is_draining(self) -> bool:
         return self._begun.is_set()
 
+    @property
+    def is_ready(self) -> bool:
+        return not self._readiness.reasons
+
     async def wait(self) -> None:
         """Return once the drain has begun."""
         await self._begun.wait()

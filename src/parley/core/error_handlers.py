@@ -74,10 +74,12 @@ def error_response(
         detail=detail.message,
         instance=f"urn:parley:request:{request_id}",
         request_id=request_id,
+        trace_id=connection.scope.get("trace_id"),
         error=detail,
         errors=list(errors) if errors else None,
     )
-    content = orjson.dumps(body.model_dump(mode="json", exclude={"errors"} if not errors else None))
+    absent = {name for name in ("errors", "trace_id") if getattr(body, name) is None}
+    content = orjson.dumps(body.model_dump(mode="json", exclude=absent))
     return Response(content, status, headers, MEDIA_TYPE)
 
 

@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
+from prometheus_client import Counter
 from slowapi.errors import RateLimitExceeded
 from slowapi.wrappers import Limit
 from starlette.requests import HTTPConnection, Request
@@ -35,10 +36,11 @@ Identify = Callable[[HTTPConnection], str | None]
 class Limiter:
     """The buckets of this service."""
 
-    def __init__(self, line: Line, settings: LimitSettings, identify: Identify) -> None:
+    def __init__(self, line: Line, settings: LimitSettings, identify: Identify, hit: Counter) -> None:
         self._shared = MovingWindowRateLimiter(_storage_on(line, settings.deadline_s))
         self._own = Windows()
         self._identify = identify
+        self._hit = hit
         self._resting_until = 0.0
         self._items: dict[LimitName, RateLimitItem] = {
             "general": parse(settings.general),
@@ -66,6 +68,7 @@ class Limiter:
         item = self._items[name]
         allowed, reset_at = await self._decide(item, bucket, caller)
         if not allowed:
+            self._hit.labels(name).inc()
             raise _exceeded(item, reset_at)
 
     async def _decide(self, item: RateLimitItem, *key: str) -> tuple[bool, float]:
@@ -140,7 +143,7 @@ def _storage_on(line: Line, deadline_s: float) -> RedisStorage:
 
 
 def _sent(line: Line, source: bytes, deadline_s: float) -> Callable[[Sequence[str], Sequence[float]], Awaitable[Any]]:
-    return partial(Script(line, source).run, within_s=deadline_s)
+    return partial(Script(line, source, "limit").run, within_s=deadline_s)
 
 
 def _exceeded(item: RateLimitItem, reset_at: float) -> RateLimitExceeded:

@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse, ResponseError
 
+from parley.core.telemetry import Telemetry
+
 # A loop that was held up finds its timers late and the answers still in the socket: those are read first.
 GRACE_S = 0.02
 NOTHING = object()
@@ -48,8 +50,9 @@ async def connect(redis: Redis) -> AbstractConnection:
 class Line:
     """A connection for commands with answers; it is made when first used, and again after it broke."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, telemetry: Telemetry | None = None) -> None:
         self.redis = redis
+        self.telemetry = telemetry or Telemetry()
         self._talk: _Talk | None = None
         self._turn = asyncio.Lock()
 
@@ -84,17 +87,19 @@ class Line:
 class Script:
     """A step in Lua. Sent by its hash; only a server that does not know it is sent the text."""
 
-    def __init__(self, line: Line, source: bytes) -> None:
+    def __init__(self, line: Line, source: bytes, name: str = "") -> None:
         self._line = line
         self._source = source
+        self._what = f"EVALSHA {name}".rstrip()
         self._hash = hashlib.sha1(source, usedforsecurity=False).hexdigest()
 
     async def run(self, keys: Sequence[str], arguments: Sequence[str | float | bytes], *, within_s: float) -> Any:
         """Run it and return its answer; raises one of REDIS_AWAY where that is not known."""
         rest = (len(keys), *keys, *arguments)
-        answer = await self._line.ask(pack("EVALSHA", self._hash, *rest), within_s=within_s)
-        if is_unknown_script(answer):
-            answer = await self._line.ask(pack("EVAL", self._source, *rest), within_s=within_s)
+        with self._line.telemetry.store("redis", self._what):
+            answer = await self._line.ask(pack("EVALSHA", self._hash, *rest), within_s=within_s)
+            if is_unknown_script(answer):
+                answer = await self._line.ask(pack("EVAL", self._source, *rest), within_s=within_s)
         if isinstance(answer, hiredis.ReplyError):
             raise ResponseError(str(answer))
         return answer

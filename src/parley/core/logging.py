@@ -18,18 +18,10 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from parley.core.redaction import hide
+
 QUEUE_LINES = 10_000
 FLUSH_S = 1.0
-MASK = "[hidden]"
-_SECRET_KEYS = re.compile(r"passw|secret|token|ticket|authorization|cookie|api_?key", re.IGNORECASE)
-# Query strings of sockets are logged by the server below us; bearer tokens may stand in anything.
-_SECRET_TEXT = re.compile(
-    r"(?P<keep>[?&](?:ticket|token|access_token|refresh_token|cursor)=)[^&\s\"']+"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
-    r"|\bprt_[A-Za-z0-9_-]{20,}"
-)
-
-
 # Without the values of local variables: among them are the passwords and keys of whoever asked.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -93,7 +85,7 @@ class _StandardLogs(logging.Handler):
 
 def hide_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Mask what must not be in a log, by the name of the key and by the look of the text."""
-    return {key: _hidden(key, value) for key, value in event.items()}
+    return {key: hide(key, value) for key, value in event.items()}
 
 
 def configure_logging(*, level: str, pretty: bool, stream: TextIO | None = None) -> LineWriter:
@@ -147,17 +139,3 @@ def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _escaped(match: re.Match[str]) -> str:
     return repr(match[0])[1:-1]
-
-
-def _hidden(key: str, value: Any) -> Any:
-    if isinstance(value, str):
-        return MASK if _SECRET_KEYS.search(key) else _SECRET_TEXT.sub(_mask, value)
-    if isinstance(value, Mapping):
-        return {inner: _hidden(str(inner), part) for inner, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_hidden(key, part) for part in value]
-    return value
-
-
-def _mask(match: re.Match[str]) -> str:
-    return (match["keep"] or "") + MASK

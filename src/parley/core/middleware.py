@@ -6,22 +6,29 @@ Costs nothing per streamed chunk beyond a function call, and sees sockets too.
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from http import HTTPStatus
+from random import random
 
 import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from parley.core.audit import Caller, bind_caller
 from parley.core.client_address import client_address
+from parley.core.edge_metrics import EdgeMetrics
 from parley.core.error_handlers import error_response
 from parley.core.errors import AppError, BodyTimeout, PayloadTooLarge
 from parley.core.ids import new_id
+from parley.core.instruments import Instruments
 from parley.core.schemas import ErrorDetail
-from parley.core.settings import Network
+from parley.core.settings import ServerSettings
 
 log = structlog.get_logger("parley.access")
 
+REQUEST_STORES = 2  # with the spans of a turn that makes eight at most
+# What probes and scrapes ask for all day, and the many small files of a page with the widget.
+NOISE = ("/health", "/metrics", "/widget")
 MAX_LENGTH_DIGITS = 18  # more than any body has; thousands of digits are no number to Python
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{8,64}\Z")
 # Nothing we answer is a page unless a route says otherwise; docs bring their own policy.
@@ -38,9 +45,12 @@ _HTTPS_ONLY = "max-age=31536000; includeSubDomains"
 class RequestContext:
     """Outermost: gives each connection its id and client address, and each request its log line."""
 
-    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[Network]) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, instruments: Instruments) -> None:
         self._app = app
-        self._trusted = trusted_proxies
+        self._trusted = settings.trusted_proxies
+        self._noise = settings.log_noise
+        self._telemetry = instruments.telemetry
+        self._edge = EdgeMetrics(instruments.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Bind, pass on, report."""
@@ -52,14 +62,18 @@ class RequestContext:
         request_id = scope["request_id"] = _request_id(scope)
         # Cleared first: a connection that serves several requests must not carry one caller's ids into the next.
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        trace_id = scope["trace_id"] = self._telemetry.trace_id(scope)
+        ids = {"request_id": request_id} if trace_id is None else {"request_id": request_id, "trace_id": trace_id}
+        structlog.contextvars.bind_contextvars(**ids)
+        bind_caller(Caller(str(client), request_id))
         if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
+            await self._edge.serve_socket(self._app, scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, is_stream = time.perf_counter(), 500, False
+        stores = self._telemetry.stores("request", REQUEST_STORES)
 
         async def send_safely(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_stream
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
@@ -68,19 +82,28 @@ class RequestContext:
                     headers.setdefault(name, value)
                 if client.scheme == "https":
                     headers.setdefault("strict-transport-security", _HTTPS_ONLY)
+                is_stream = self._edge.begins(headers)
+                stores.settle()
             await send(message)
 
         try:
             await self._app(scope, receive, send_safely)
         finally:
-            log.info(
-                "request_served",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                ms=round((time.perf_counter() - started) * 1000, 1),
-                client=str(client),
-            )
+            elapsed_s = time.perf_counter() - started
+            self._edge.served(scope, status, elapsed_s, was_stream=is_stream)
+            if status >= HTTPStatus.BAD_REQUEST or not self._is_noise(scope["path"]):
+                log.info(
+                    "request_served",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(elapsed_s * 1000, 1),
+                    client=str(client),
+                )
+
+    def _is_noise(self, path: str) -> bool:
+        """Whether nobody misses the line of such a request, should it have gone well."""
+        return path.startswith(NOISE) and random() >= self._noise  # noqa: S311  # a sample, no secret
 
 
 class BodyLimit:

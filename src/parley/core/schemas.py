@@ -78,6 +78,8 @@ class ErrorBody(Schema):
     detail: str
     instance: str
     request_id: str
+    trace_id: str | None = None
+    """Where the request is traced."""
     error: ErrorDetail
     errors: list[FieldError] | None = None
 

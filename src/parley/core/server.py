@@ -11,6 +11,7 @@ import uvicorn
 
 from parley.core.health import Readiness
 from parley.core.http_protocol import HttpProtocol
+from parley.core.neighbours import Neighbours
 from parley.core.serving import ServingConfig
 
 CANCELLED_S = 1.0  # what cancelled requests get for their `finally`
@@ -20,9 +21,12 @@ POLL_S = 0.02
 class Server(uvicorn.Server):
     """Ends in three steps: takes nothing new and drains, lets requests finish, closes. A second SIGINT hurries."""
 
-    def __init__(self, config: ServingConfig, *, when_ready: Readiness | None = None) -> None:
+    def __init__(
+        self, config: ServingConfig, *, when_ready: Readiness | None = None, neighbours: Neighbours | None = None
+    ) -> None:
         """Take connections at once, or only when ready: a successor leaves them to whom it replaces until then."""
         super().__init__(config)
+        self._neighbours = neighbours or Neighbours()
         self.on_drain: Callable[[], None] | None = None
         self._drain, self._graceful_s = config.drain, config.graceful_s
         self._when_ready = when_ready
@@ -67,6 +71,12 @@ class Server(uvicorn.Server):
             ]
         self.started = True
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look ten times a second whether others need help, which only they can give who are ready."""
+        if self._drain.is_ready:
+            await self._neighbours.take(self._protocol)
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Let requests end before anything closes under them: uvicorn closes the moment it has cancelled them."""
         for connection in list(self.server_state.connections):
@@ -93,6 +103,7 @@ class Server(uvicorn.Server):
         # Only our copies of the listening sockets close: what waits in their queues is for whoever else holds them.
         for server in getattr(self, "servers", ()):
             server.close()
+        self._neighbours.close()
         self._drain.begin()
         if self.on_drain is not None:
             self.on_drain()

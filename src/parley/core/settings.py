@@ -6,7 +6,7 @@ Every slice is data: frozen, read once by `parley.settings.load`, handed down. N
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from limits import parse as parse_limit
 from pydantic import (
@@ -89,6 +89,7 @@ PostgresUrl = Annotated[
     _url_of("postgresql", "postgres", "postgresql+asyncpg", example="postgresql://user:password@host:5432/name"),
 ]
 RedisUrl = Annotated[SecretStr, _url_of("redis", "rediss", "unix", example="redis://user:password@host:6379/0")]
+CollectorUrl = Annotated[SecretStr, _url_of("http", "https", example="http://collector:4318")]
 LimitText = Annotated[str, AfterValidator(_limit)]
 
 
@@ -126,6 +127,15 @@ class ServerSettings(Slice):
     replace_timeout_s: PositiveFloat = Field(
         30.0, description="Seconds a new worker may take to get ready on SIGHUP; else the old one stays."
     )
+    max_requests: PositiveInt | None = Field(
+        default=None,
+        description="Requests and sockets after which a worker is replaced, up to a fifth more. Empty: never.",
+    )
+    max_rss_mb: int | None = Field(
+        default=None,
+        ge=200,
+        description="Megabytes of resident memory above which a worker is replaced; it needs some 150. Empty: never.",
+    )
     head_timeout_s: PositiveFloat = Field(10.0, description="Seconds the head of a request may take to arrive.")
     keep_alive_s: PositiveInt = Field(65, le=75, description="Seconds an idle HTTP connection is kept.")
     tcp_user_timeout_ms: PositiveInt = Field(
@@ -147,9 +157,22 @@ class ServerSettings(Slice):
     ops_token: SecretStr | None = Field(default=None, description="Bearer token for health details and metrics.")
     body_limit_bytes: PositiveInt = Field(131_072, description="Largest request body, in bytes.")
     body_timeout_s: PositiveFloat = Field(20.0, description="Seconds a request body may take to arrive.")
+    loop_blocked_s: float = Field(
+        0.5, ge=0.05, le=1, description="Seconds after which whatever holds the event loop is named in the log."
+    )
+    loop_stuck_s: float = Field(
+        10.0, ge=1, description="Seconds after which a worker whose event loop is still held is replaced."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_format: Literal["auto", "json", "pretty"] = Field(
         "auto", description="`auto`: pretty in a terminal, JSON elsewhere and in production."
+    )
+    log_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Part of the successful requests of probes, scrapes and for the widget's files that get a line in "
+        "the log. Failures always do.",
     )
 
     @property
@@ -165,6 +188,44 @@ class ServerSettings(Slice):
         return self.demo_page if self.demo_page is not None else not self.is_production
 
 
+class TelemetrySettings(Slice):
+    """Traces: none without an endpoint."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_OTLP_")
+
+    endpoint: CollectorUrl | None = Field(
+        default=None,
+        validation_alias=AliasChoices("PARLEY_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="URL of an OpenTelemetry collector (OTLP over HTTP, mostly port 4318). Empty: no traces.",
+    )
+    headers: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("PARLEY_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
+        description="Headers the collector asks for: `name=value`, comma-separated, values percent-encoded.",
+    )
+    service: str = Field(
+        "parley",
+        validation_alias=AliasChoices("PARLEY_OTLP_SERVICE", "OTEL_SERVICE_NAME"),
+        description="Name of this service in traces.",
+    )
+    share: float = Field(
+        1.0, ge=0, le=1, description="Part of the traces that begin here which are kept; a caller's choice is followed."
+    )
+    content: bool = Field(
+        default=False,
+        description="Put what people and models say into spans, without what looks like a secret, an e-mail address or "
+        "a long number. It is personal data all the same.",
+    )
+    timeout_s: PositiveFloat = Field(3.0, description="Seconds the collector may take for a batch of spans.")
+    queue: PositiveInt = Field(2048, description="Spans that may wait for the collector; more are dropped.")
+
+    @property
+    def header_fields(self) -> dict[str, str]:
+        text = self.headers.get_secret_value() if self.headers else ""
+        pairs = (part.partition("=") for part in text.split(","))
+        return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs if name.strip()}
+
+
 class DatabaseSettings(Slice):
     """PostgreSQL: where it is and how long anything may wait for it."""
 
@@ -174,6 +235,9 @@ class DatabaseSettings(Slice):
         default=None,
         validation_alias=AliasChoices("PARLEY_DATABASE_URL", "DATABASE_URL"),
         description="postgresql://user:password@host:5432/name. Empty: embedded PostgreSQL.",
+    )
+    pooled: bool = Field(
+        default=False, description="A pooler such as pgbouncer in transaction mode stands before PostgreSQL."
     )
     pool_size: PositiveInt = Field(10, description="Connections a worker keeps.")
     pool_overflow: int = Field(5, ge=0, description="Connections a worker may add under load.")

@@ -34,6 +34,9 @@ def text_frame(text: bytes) -> bytes:
     return b"%c\x7f%b%b" % (_TEXT, size.to_bytes(8, "big"), text)
 
 
+Stay = Callable[[], Awaitable[int]]
+
+
 class Extension(TypedDict):
     """What a socket on this server can do beyond ASGI."""
 
@@ -44,9 +47,9 @@ class Extension(TypedDict):
     """Send what `text_frame` made."""
     send: Callable[[Any], Awaitable[None]]
     receive: Callable[[], Awaitable[Any]]
-    stay: Callable[[], Awaitable[None]] | None
+    stay: Stay | None
     """What an application sets before it returns, to go on without all that the request has passed through: frames
-    and locals of a dozen functions, for the life of each socket. Leaving it closes the socket."""
+    and locals of a dozen functions, for the life of each socket. Leaving it closes the socket; it returns the code."""
 
 
 class Allowance:

@@ -39,6 +39,10 @@ def test_port_0_is_one_free_port_for_all_workers_and_addresses() -> None:
         assert ports == {listeners.port}
         assert len(listeners.of_worker) == 3
         assert listeners.address == f"http://localhost:{listeners.port}"
+        for number, own in enumerate(listeners.of_worker):
+            others = listeners.of_others(number)
+            assert not {id(listener) for listener in own} & {id(listener) for listener in others}
+            assert len(others) == (2 * len(own) if sys.platform == "linux" else 0)
     finally:
         listeners.close()
 

@@ -12,12 +12,14 @@ class Slot:
 
     def __init__(self, name: str, seen: list[str], *, can: bool = True) -> None:
         self.program = SimpleNamespace(name=name)
+        self.pid = 1
         self._seen = seen
         self._can = can
 
     async def replace(self, within_s: float) -> bool:
         self._seen.append(f"{self.program.name} begins")
         await asyncio.sleep(0.05)
+        self.pid += 1
         self._seen.append(f"{self.program.name} ends")
         return self._can
 
@@ -52,3 +54,24 @@ async def test_the_first_that_cannot_be_replaced_ends_the_pass() -> None:
     said = await passes([Slot("a", seen, can=False), Slot("b", seen)], 0)
     assert seen == ["a begins", "a ends"]
     assert said == ["a stays: no successor was ready within 30 s"]
+
+
+async def test_one_that_has_done_enough_is_replaced_alone_and_once() -> None:
+    """However often it says so, and not again for what a pass has done already."""
+    seen: list[str] = []
+    children: list[Any] = [Slot("a", seen), Slot("b", seen)]
+    asked = asyncio.Event()
+    rolling = Rolling(children, asked, lambda _: None, 30)
+    running = [asyncio.create_task(rolling.run()), asyncio.create_task(rolling.run_spent())]
+    for _ in range(3):
+        rolling.tell_spent("b")
+    await asyncio.sleep(0.15)
+    assert seen == ["b begins", "b ends"]
+    asked.set()
+    await asyncio.sleep(0.01)
+    rolling.tell_spent("b")
+    await asyncio.sleep(0.3)
+    assert seen[2:] == ["a begins", "a ends", "b begins", "b ends"]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

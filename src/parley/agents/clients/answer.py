@@ -9,9 +9,10 @@ from parley.agents.clients.port import Finish, FinishReason, ModelError, ModelEv
 from parley.agents.clients.refusals import refusal
 from parley.agents.clients.sse import EventCutter
 from parley.agents.clients.storable import Storable, storable
-from parley.agents.clients.wire import CallPart, Choice, Chunk, Delta, NotAChunk, Tokens, decode
+from parley.agents.clients.wire import CallPart, Choice, Chunk, Delta, NotAChunk, Tokens, decode, decode_model
 
 DONE = b"[DONE]"
+NAME = 128  # characters of a name that comes from outside
 # The four words of the protocol, and the ones compatible servers use in their place.
 REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -47,6 +48,7 @@ class Answer:
         self._arguments: dict[int, Storable] = {}
         self._call = -1
         self._id: str | None = None
+        self._model: str | None = None
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None
 
@@ -91,7 +93,7 @@ class Answer:
         if reason == "stop" and self._arguments:
             reason = "tool_calls"  # some servers say that they stopped, and mean that they call
         self.is_done = True
-        events.append(Finish(reason, self._usage))
+        events.append(Finish(reason, self._usage, storable(self._id or "")[:NAME], storable(self._model or "")[:NAME]))
 
     def _fail(self, failure: ModelError) -> None:
         # Whatever comes behind the finish reason cannot make the answer incomplete.
@@ -119,6 +121,8 @@ class Answer:
             self._garbled("a chunk of another answer")
         else:
             self._id = self._id or chunk.id
+            if self._model is None:
+                self._model = decode_model(payload)
             for choice in chunk.choices or ():
                 self._choose(choice, events)
 

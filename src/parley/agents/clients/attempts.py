@@ -1,7 +1,7 @@
 """One call of one model: its batches as they come, and what is to be booked about it. Repeats nothing."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parley.agents.clients.port import TRUNCATED, Finish, ModelError, ModelEvent, TextDelta, ToolCallDelta, Usage
 from parley.core.clock import Clock
@@ -27,6 +27,9 @@ class AttemptReport:
     """What the provider said, for the log only."""
     pieces: int = 0
     """In how many the characters came: hardly a provider sends less than a token a piece."""
+    finish_reason: str = ""
+    answer_id: str = field(default="", compare=False)
+    answered_by: str = field(default="", compare=False)
 
 
 class Call:
@@ -64,17 +67,21 @@ class Call:
 
     def report(self, outcome: str, error: ModelError | None) -> AttemptReport:
         """Return what is to be booked."""
+        finish = self._finish
         return AttemptReport(
             provider=self.provider,
             model=self.model,
             outcome=outcome,
             first_token_s=self._first_token_s,
             total_s=self._clock.monotonic() - self._began_at,
-            usage=self._finish.usage if self._finish else None,
+            usage=finish.usage if finish else None,
             characters=self._characters,
             status=error.status if error else None,
             detail=error.detail if error else "",
             pieces=self._pieces,
+            finish_reason=finish.reason if finish else "",
+            answer_id=finish.answer_id if finish else "",
+            answered_by=finish.answered_by if finish else "",
         )
 
     async def _read(self) -> Sequence[ModelEvent]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from parley.agents.clients.circuit import Circuit, CircuitRules, Standing, Verdict
+from parley.agents.clients.circuit import Circuit, CircuitRules, Standing, State, Verdict
 from parley.agents.scripts import Scripts, SharedAway, tagged
 from parley.agents.settings import AgentsSettings
 from parley.core.clock import Clock
@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 FRESH_S = 0.5
 # A provider may ask to be left alone for an hour; it is tried again after five minutes.
 REST_MAX_S = 300.0
+FORGOTTEN_S = 60.0  # what nobody has asked for so long after its pause says nothing about now
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,15 @@ class Breaker:
         known = self._find(provider, model)
         return max(0.0, known.told_at + known.standing.wait_s - self._clock.monotonic())
 
-    def states(self) -> dict[tuple[str, str], str]:
-        """Return the state of every circuit this worker has used, for metrics and health."""
-        return {name: known.standing.state for name, known in self._known.items()}
+    def states(self) -> dict[tuple[str, str], State]:
+        """Return the state of every circuit this worker has used, as far as it still knows, for metrics and health."""
+        return {name: self._state(known) for name, known in self._known.items()}
+
+    def _state(self, known: _Known) -> State:
+        standing, told_s = known.standing, self._clock.monotonic() - known.told_at
+        if standing.state == "closed" or told_s > standing.wait_s + FORGOTTEN_S:
+            return "closed"
+        return standing.state if told_s <= standing.wait_s else "half_open"
 
     async def _renew(self, known: _Known, provider: str, model: str) -> str:
         """Learn where the circuit stands; return the probe's id if the caller is to be the probe, else nothing."""

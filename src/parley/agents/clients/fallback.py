@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from parley.agents.clients.attempts import AttemptReport, Call
 from parley.agents.clients.breaker import Breaker, Permit
@@ -38,6 +39,8 @@ SAYS_NOTHING_BAD = frozenset({REFUSED})
 CANCELLED = "cancelled"
 
 Report = Callable[[AttemptReport], None]
+Told = Callable[[Literal["repeated", "fell_back"], str], None]
+"""Hears that a model is asked again, or answers in the place of the first choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,10 @@ class Restarting:
     code: str
 
 
+def tell_nobody(_: str, __: str) -> None:
+    """Count nothing."""
+
+
 AnswerItem = Answering | Restarting | Sequence[ModelEvent]
 
 
@@ -87,7 +94,9 @@ class Fallback:
         settings: AgentsSettings,
         clock: Clock,
         random: Callable[[], float],
+        told: Told = tell_nobody,
     ) -> None:
+        self._told = told
         self._breaker = breaker
         self._leases = leases
         self._tasks = tasks
@@ -126,6 +135,8 @@ class Fallback:
                         has_begun = True
                         if broken:
                             yield Restarting(broken.code)
+                        if route is not routes[0]:
+                            self._told("fell_back", route.model)
                         yield Answering(route.provider, route.model)
                         async for batch in call:
                             yield batch
@@ -141,6 +152,7 @@ class Fallback:
                     pause_s = self._pause_s(route, error, repeats, deadline)
                 if pause_s is not None:
                     repeats += 1
+                    self._told("repeated", route.model)
                     await self._clock.sleep(pause_s)
         raise broken or failed or ModelError(FIRST_TOKEN_TIMEOUT, is_retryable=True)
 

@@ -59,6 +59,9 @@ class Finish:
 
     reason: FinishReason
     usage: Usage | None = None
+    answer_id: str = field(default="", compare=False)
+    """The provider's name of it, and below, of what really answered; for traces."""
+    answered_by: str = field(default="", compare=False)
 
 
 ModelEvent = TextDelta | ToolCallDelta | Finish

@@ -72,7 +72,12 @@ class Chunk(msgspec.Struct, gc=False):
     code: Any = None
 
 
+class _Named(msgspec.Struct, gc=False):
+    model: str = ""
+
+
 _decoder = msgspec.json.Decoder(Chunk)
+_name_decoder = msgspec.json.Decoder(_Named)
 
 
 class NotAChunk(Exception):
@@ -89,6 +94,14 @@ def decode(payload: bytes) -> Chunk:
         if rb"\u" not in payload:
             raise NotAChunk(str(error)) from error
     return _decode_with_halves(payload)
+
+
+def decode_model(payload: bytes) -> str:
+    """Return what model a chunk says it comes from; apart, as one look at an answer is enough."""
+    try:
+        return _name_decoder.decode(payload).model
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def _decode_with_halves(payload: bytes) -> Chunk:

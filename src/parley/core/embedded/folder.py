@@ -40,6 +40,10 @@ class DataFolder:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
 
 def is_root() -> bool:
     return os.geteuid() == 0

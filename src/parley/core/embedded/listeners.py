@@ -35,6 +35,11 @@ class Listeners:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)  # not bound
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
 
+    def of_others(self, number: int) -> Sequence[socket.socket]:
+        """Return the sockets on which the worker of this number, from 0, does not listen, and others do."""
+        own = self.of_worker[number]
+        return [listener for sockets in self.of_worker if sockets is not own for listener in sockets]
+
     def close(self) -> None:
         for sockets in self.of_worker:
             for listener in sockets:

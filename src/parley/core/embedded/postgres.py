@@ -85,6 +85,7 @@ class Postgres:
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_checkpoints": "off",
+            "log_error_verbosity": "terse",  # no DETAIL: it repeats what people wrote, into a file nobody erases
             "cluster_name": "parley",
             "jit": "off",  # costs more than it gives on short statements
             **({"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if self._fast else {}),

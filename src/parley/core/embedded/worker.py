@@ -4,13 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from socket import socket
 
 from parley.core.embedded.program import Command, StopSteps
 
-READY, DRAINING = b"ready", b"draining"
+READY, SPENT, DRAINING = b"ready", b"spent", b"draining"
 # The collector waits until everything is imported (the module turns it on again): a tenth of the start is its doing.
 START = "import gc, runpy, sys; gc.disable(); del sys.argv[0]; runpy.run_module(sys.argv[0], run_name='__main__')"
 AFTER_GRACE_S = 5.0  # closing pools and writing the last rows, once the requests are done
@@ -22,11 +22,21 @@ class Worker:
     death_signal = signal.SIGKILL  # graceful would take longer than the 2 s a dead parent's port may stay taken
 
     def __init__(
-        self, name: str, module: str, sockets: Sequence[socket], environ: Mapping[str, str], *, graceful_s: float
+        self,
+        name: str,
+        module: str,
+        sockets: Sequence[socket],
+        environ: Mapping[str, str],
+        *,
+        graceful_s: float,
+        neighbours: Sequence[socket] = (),
+        on_spent: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self._module = module
         self._sockets = sockets
+        self._neighbours = neighbours
+        self._on_spent = on_spent
         self._environ = environ
         self._graceful_s = graceful_s
         self._status: int | None = None
@@ -42,12 +52,13 @@ class Worker:
         if self._status is not None:
             os.close(self._status)
         self._status, writer = os.pipe()
-        numbers = [listener.fileno() for listener in self._sockets]
+        given = [("--fd", listener.fileno()) for listener in self._sockets]
+        given += [("--neighbour-fd", listener.fileno()) for listener in self._neighbours]
         argv = [sys.executable, "-P", "-c", START, self._module, "--status-fd", str(writer)]
         return Command(
-            argv=[*argv, *(part for number in numbers for part in ("--fd", str(number)))],
+            argv=[*argv, *(part for name, number in given for part in (name, str(number)))],
             environ=self._environ,
-            descriptors=[*numbers, writer],
+            descriptors=[*(number for _, number in given), writer],
             handed_over=[writer],
         )
 
@@ -69,18 +80,20 @@ class Worker:
         except BaseException:
             transport.close()
             raise
-        return _leaving(reader, transport)
+        return self._leaving(reader, transport)
+
+    async def _leaving(self, reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
+        try:
+            while await _line(reader, SPENT, DRAINING) == SPENT:
+                if self._on_spent is not None:
+                    self._on_spent(self.name)
+        finally:
+            transport.close()
 
 
-async def _leaving(reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
-    try:
-        await _line(reader, DRAINING)
-    finally:
-        transport.close()
-
-
-async def _line(reader: asyncio.StreamReader, wanted: bytes) -> None:
+async def _line(reader: asyncio.StreamReader, *wanted: bytes) -> bytes:
     async for line in reader:
-        if line.strip() == wanted:
-            return
+        if line.strip() in wanted:
+            return line.strip()
     await asyncio.Event().wait()  # it ended without a word: whoever watches it cancels this
+    raise AssertionError  # for the type checker, which does not know that one waits for ever

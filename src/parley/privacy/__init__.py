@@ -1,0 +1,1 @@
+"""What is kept of people: for how long, handed out, taken away."""
