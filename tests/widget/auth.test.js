@@ -67,7 +67,7 @@ test("a guest comes along when it becomes a user", async () => {
   let changes = 0;
   auth.addEventListener("change", () => (changes += 1));
   auth.identify(() => jwt("ada"));
-  await auth.token(true);
+  await auth.token();
   assert.equal(http.of("/auth/identity")[0].headers.Authorization, `Bearer ${guest}`);
   assert.deepEqual(http.of("/auth/identity")[0].body, { site_key: "pk_1", token: jwt("ada") });
   assert.equal(changes, 1);
@@ -80,6 +80,32 @@ test("a guest that is not known any more does not keep the user out", async () =
   const { auth } = begin({ "POST /auth/identity": identity }, { storage, identity: jwt("ada") });
   await auth.token();
   assert.equal(auth.user.id, "ada");
+});
+
+test("a guest whose token has run out comes along all the same", async () => {
+  const storage = store();
+  await begin({ "POST /auth/guest": () => tokens("guest", 0) }, { storage }).auth.token();
+  const { auth, http } = begin({}, { storage, identity: jwt("ada") });
+  await auth.token();
+  assert.deepEqual(http.asked.map(({ path }) => path), ["/auth/refresh", "/auth/identity"]);
+  assert.match(http.of("/auth/identity")[0].headers.Authorization, /^Bearer a\d+$/);
+  const over = begin({ "POST /auth/refresh": () => problem(401, "token_revoked") }, { storage, identity: jwt("bob") });
+  storage.setItem("parley:pk_1:session", JSON.stringify({ ...JSON.parse(storage.kept.get("parley:pk_1:session")), subject: null, expiresAt: 0 }));
+  await over.auth.token();
+  assert.equal(over.http.of("/auth/identity")[0].headers.Authorization, undefined);
+});
+
+test("who is renamed while signing in is signed in as the last one", async () => {
+  let release;
+  const held = new Promise((done) => (release = done));
+  const { auth, http } = begin({ "POST /auth/guest": async () => (await held, tokens("guest")) });
+  const first = auth.token();
+  auth.identify(jwt("ada"));
+  const [second, third] = [auth.token(), auth.token()];
+  release();
+  await Promise.all([first, second, third]);
+  assert.equal(await auth.token(), await second);
+  assert.equal(auth.user.id, `user of ${jwt("ada")}`);
 });
 
 test("another identity does not take the session that is stored, and brings nothing along", async () => {

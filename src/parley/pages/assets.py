@@ -4,11 +4,12 @@ One hash names all of them together, so that modules import each other by relati
 """
 
 import base64
-import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +19,7 @@ HASH_MARK = b"__PARLEY_WIDGET_HASH__"  # stands in a file for the hash of all of
 HASH_CHARS = 16
 LOADER = "loader.js"
 ENTRY = "widget.js"  # what the loader loads when the chat is first opened: one request for all of it
+GZIP_WINDOW = 16 + zlib.MAX_WBITS  # a head and an end as gzip has them, with no time in it
 PAGES = "pages"  # the folder of our own pages, which are no part of what others load
 TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -43,7 +45,8 @@ class Asset:
 
     @classmethod
     def of(cls, body: bytes, suffix: str) -> "Asset":
-        packed = gzip.compress(body, 9, mtime=0)
+        press = zlib.compressobj(9, zlib.DEFLATED, GZIP_WINDOW, 9)
+        packed = press.compress(body) + press.flush()
         digest = hashlib.sha256(body).hexdigest()[:HASH_CHARS]
         # Weak: packed and plain are two bodies of one file.
         return cls(body, packed if len(packed) < len(body) else None, TYPES[suffix], f'W/"{digest}"')
@@ -84,10 +87,15 @@ def load_assets(folder: Path | None = None) -> Assets:
 def _packed(found: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return the files as they are sent: modules without comments, and the entry with all that it imports."""
     sources = {name: body.decode() for name, body in found.items() if name.endswith(".js")}
-    sent = {name: bare(source).encode() for name, source in sources.items()}
-    if ENTRY in sources:
-        sent[ENTRY] = pack(sources, ENTRY).encode()
-    return {**found, **sent}
+    return {**found, **dict(_made(tuple(sources.items())))}
+
+
+@lru_cache(2)  # a tenth of a second of work: done once by a process, however many services it starts
+def _made(sources: tuple[tuple[str, str], ...]) -> tuple[tuple[str, bytes], ...]:
+    sent = {name: bare(source) for name, source in sources}
+    if ENTRY in sent:
+        sent[ENTRY] = pack(dict(sources), ENTRY)
+    return tuple((name, body.encode()) for name, body in sent.items())
 
 
 def _hash_of(found: Mapping[str, bytes]) -> str:

@@ -28,7 +28,8 @@ break_it = APIRouter(include_in_schema=False)
 PUBLIC = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 FOR_EVER = {**PUBLIC, "Cache-Control": "public, max-age=31536000, immutable"}
 FOR_A_MOMENT = {**PUBLIC, "Cache-Control": "public, max-age=300"}  # how long pages go on with the version before
-_VERSION = re.compile(rf"[0-9a-f]{{{HASH_CHARS}}}\Z")
+# Another version, while workers are replaced; `latest` for pages that build their own on `client.js`.
+_VERSION = re.compile(rf"(?:[0-9a-f]{{{HASH_CHARS}}}|latest)\Z")
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[^,]*)?(?:,|$)", re.IGNORECASE)
 
 
@@ -48,7 +49,7 @@ async def loader(_: AssetLimit, request: Request, assets: TheAssets) -> Response
 
 @router.get("/widget/{version}/{path:path}")
 async def file(_: AssetLimit, request: Request, assets: TheAssets, version: str, path: str) -> Response:
-    """Send a file of the widget; one of another version, while workers are being replaced, is found here instead."""
+    """Send a file of the widget; for one of another version, say where that of this version is."""
     asset = _found(assets.files, path)
     if version == assets.version:
         return _send(request, asset, FOR_EVER)

@@ -74,8 +74,12 @@ export class Auth extends EventTarget {
   token(isRefused = false) {
     const refused = isRefused ? this.#held?.access : null;
     if (!this.#signing && this.#isChecked && this.#isGood(this.#held, refused)) return Promise.resolve(this.#held.access);
-    this.#signing ??= this.#alone(() => this.#renew(refused)).finally(() => (this.#signing = null));
-    return this.#signing;
+    if (this.#signing) return this.#signing;
+    /** @type {Promise<string>} */
+    const signing = this.#alone(() => this.#renew(refused)).finally(() => {
+      if (this.#signing === signing) this.#signing = null;
+    });
+    return (this.#signing = signing);
   }
 
   /** @param {Identity | null} identity */
@@ -120,16 +124,37 @@ export class Auth extends EventTarget {
     const held = this.#read(); // another tab may have been here before
     const isOurs = held !== null && held.subject === subject && subject !== "";
     if (isOurs && this.#isGood(held, refused)) return held;
-    if (isOurs) {
-      try {
-        return made(await this.#post("/auth/refresh", { refresh_token: held.refresh }), subject);
-      } catch (error) {
-        if (asInterrupted(error).move === "come_back") throw error;
-      }
-    }
+    const renewed = isOurs && (await this.#refresh(held));
+    if (renewed) return renewed;
     // A guest comes along, and becomes the user.
-    const guest = identity !== null && held?.subject === null ? held.access : null;
+    const guest = identity !== null && held?.subject === null ? await this.#guest(held, refused) : null;
     return made(await this.#signIn(identity, guest), subject);
+  }
+
+  /**
+   * Null where the session is over.
+   * @param {Held} held
+   * @returns {Promise<Held | null>}
+   */
+  async #refresh(held) {
+    try {
+      return made(await this.#post("/auth/refresh", { refresh_token: held.refresh }), held.subject);
+    } catch (error) {
+      if (asInterrupted(error).move === "come_back") throw error;
+      return null;
+    }
+  }
+
+  /**
+   * A token that a guest is still known by; it is kept, because the one before is spent.
+   * @param {Held} held
+   * @param {string | null | undefined} refused
+   */
+  async #guest(held, refused) {
+    if (this.#isGood(held, refused)) return held.access;
+    const renewed = await this.#refresh(held);
+    if (renewed) this.#keep(renewed);
+    return renewed?.access ?? null;
   }
 
   /**

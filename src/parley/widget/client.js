@@ -295,7 +295,7 @@ export class ParleyClient extends EventTarget {
     if (room !== this.#room) return;
     this.#sending.delete(clientId);
     if ("type" in answer) this.#outbox.change(clientId, { status: "sent" });
-    else this.#fail(clientId, answer);
+    else this.#fail(clientId, /** @type {import("./room.js").Fault} */ (answer));
     this.#clear(false);
     this.#emit("change");
   }
@@ -404,6 +404,7 @@ export class ParleyClient extends EventTarget {
   }
 
   #oldest() {
+    /** @type {any} */
     let oldest = null;
     for (const row of this.state.messages.values()) if (!oldest || row.seq < oldest.seq) oldest = row;
     return oldest?.id;

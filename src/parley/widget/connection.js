@@ -65,11 +65,6 @@ export class Connection {
     this.#parts = parts;
   }
 
-  /** Whether commands go over a socket; over a stream some are not to be had. */
-  get hasSocket() {
-    return this.#isReady && Boolean(this.#link?.send);
-  }
-
   start() {
     this.#drop();
     this.#isStopped = this.#isDetour = false;

@@ -1,29 +1,36 @@
 /** Between the client and the views: one list to show, what counts as new, and who types. No DOM, no wire. */
 
 import { createAuth } from "./auth.js";
+import { chime } from "./chime.js";
 import { createClient } from "./client.js";
 import { LIVE } from "./protocol.js";
 import { shown } from "./state.js";
-import { openTabs } from "./tabs.js";
+import { openTabs, safe } from "./tabs.js";
+import { Thread } from "./thread.js";
 import { watchWaking } from "./waking.js";
 
 const TYPING_FADES_MS = 6000; // the end of it may get lost
 const GONE = new Set(["replaced", "deleted"]);
+const CHIME_AFTER_MS = 500; // what somebody looks at, in whichever tab, is read by then
 
 /** What one widget is connected to. */
 export class Controller {
   #tell;
   #onchange;
   #asQuestion = new WeakMap();
+  #thread = new Thread();
+  #kept;
   #typedUntil = 0;
   #of = null; // the conversation whose messages were told
   #told = new Set();
   #since = 0;
+  /** @type {string | null} */
   #mode = null;
 
-  constructor({ origin, site, conversation, agent, identity, onchange, onerror, tell }) {
+  constructor({ origin, site, conversation, agent, identity, onchange, onshare, onerror, tell }) {
     const storage = openStorage();
     const key = site ?? "";
+    this.#kept = { key, storage: safe(storage) };
     this.#tell = tell;
     this.#onchange = onchange;
     this.tabs = openTabs({ key, storage });
@@ -32,14 +39,14 @@ export class Controller {
     this.client = createClient({ origin, auth: this.auth, conversationId: conversation, storage, key, fresh, tabs: this.tabs, watch: watchWaking });
     this.client.addEventListener("change", () => this.#changed());
     this.client.addEventListener("status", onchange);
-    this.client.addEventListener("error", ({ detail }) => onerror(detail));
-    this.client.addEventListener("event", ({ detail }) => detail?.type === "typing" && this.#typed(detail));
-    this.tabs.addEventListener("change", onchange);
+    this.client.addEventListener("error", (/** @type {any} */ { detail }) => onerror(detail));
+    this.client.addEventListener("event", (/** @type {any} */ { detail }) => detail?.type === "typing" && this.#typed(detail));
+    this.tabs.addEventListener("change", () => (onshare(this.tabs.open), onchange()));
     this.client.connect();
   }
 
   get messages() {
-    const rows = current(shown(this.client.state));
+    const rows = this.#thread.of(this.client.state.messages, shown(this.client.state));
     return this.client.outbox.length ? [...rows, ...this.client.outbox.map((one) => this.#question(one))] : rows;
   }
 
@@ -73,6 +80,11 @@ export class Controller {
     this.tabs.set("draft", text);
   }
 
+  /** Let the other tabs know whether this one shows the chat. */
+  share(isOpen) {
+    this.tabs.set("open", isOpen);
+  }
+
   markRead() {
     this.tabs.set("unread", 0);
   }
@@ -95,6 +107,23 @@ export class Controller {
 
   rate(id, rating, comment) {
     return this.client.rate(id, rating, comment);
+  }
+
+  /** Show another answer to the same question. */
+  pick(variants, id) {
+    this.#thread.pick(variants, id);
+    this.#onchange();
+  }
+
+  /** @param {"sound" | "whole"} name */
+  prefers(name) {
+    return this.#kept.storage.getItem(`parley:${this.#kept.key}:${name}`) === "1";
+  }
+
+  prefer(name, on) {
+    this.#kept.storage.setItem(`parley:${this.#kept.key}:${name}`, on ? "1" : "0");
+    if (on && name === "sound") chime();
+    this.#onchange();
   }
 
   retry(id) {
@@ -190,19 +219,11 @@ export class Controller {
       if (isFirst || GONE.has(row.status)) continue;
       const { id, role, status, content } = row;
       this.#tell("message", { id, role, status, content });
-      if (role !== "user" && this.client.isLeader) this.tabs.set("unread", this.tabs.unread + 1);
+      if (role === "user" || !this.client.isLeader) continue;
+      this.tabs.set("unread", this.tabs.unread + 1);
+      if (this.prefers("sound")) setTimeout(() => this.unread && chime(), CHIME_AFTER_MS);
     }
   }
-}
-
-/** What is not replaced: an edited question takes what answered it along, an answer given again only the one before. */
-function current(rows) {
-  const places = new Map(rows.map(({ row }) => [row.id, row.seq]));
-  const spans = rows
-    .filter(({ row }) => places.has(row.replaces))
-    .map(({ role, row }) => [places.get(row.replaces), role === "user" ? row.seq : places.get(row.replaces) + 1]);
-  const isOld = ({ seq }) => spans.some(([from, to]) => seq >= from && seq < to);
-  return rows.filter(({ status, row }) => !GONE.has(status) && !isOld(row));
 }
 
 /** Pages may have no storage: then nothing survives a reload. */

@@ -56,6 +56,8 @@ export const ICONS = {
   list: "M4 7h16M4 12h16M4 17h10",
   back: "M19 12H5M11 6l-6 6 6 6",
   plus: "M12 5v14M5 12h14",
+  before: "M15 6l-6 6 6 6",
+  after: "M9 6l6 6-6 6",
   person: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8ZM5 20a7 7 0 0 1 14 0",
   again: "M20 11a8 8 0 1 0-2 6M20 5v6h-6",
   edit: "M4 20l1-4L16 5l3 3L8 19Z",

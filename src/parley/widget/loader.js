@@ -1,8 +1,9 @@
 /* Shows the launcher, keeps calls made early, loads all else when first opened. */
 (() => {
-  const early = window.Parley ?? [];
+  const page = /** @type {any} */ (window);
+  const early = page.Parley ?? [];
   if (!Array.isArray(early)) return;
-  const script = document.currentScript ?? document.querySelector("script[src*='/widget.js']");
+  const script = /** @type {any} */ (document.currentScript ?? document.querySelector("script[src*='/widget.js']"));
   const data = script.dataset;
   const host = document.createElement("parley-chat");
   const calls = [];
@@ -13,13 +14,13 @@
       if (name === "boot") show(value);
       else calls.push([name, value]);
       if (/open|toggle|send|reset|destroy/.test(name))
-        loading ??= import(new URL("widget/__PARLEY_WIDGET_HASH__/widget.js", script.src))
+        loading ??= import(String(new URL("widget/__PARLEY_WIDGET_HASH__/widget.js", script.src)))
           .then((widget) => widget.start(host, calls))
           .catch(() => (loading = null));
     }
   };
 
-  const show = ({ user, ...options } = {}) => {
+  const show = (/** @type {any} */ { user, ...options } = {}) => {
     if (user) push(["setUser", user]);
     for (const name in options) host.setAttribute(name, options[name]);
     const add = () => document.body.append(host);
@@ -46,14 +47,14 @@
     button.ariaLabel = { de: "Chat öffnen", es: "Abrir el chat", ar: "فتح المحادثة" }[lang.slice(0, 2)] ?? "Open chat";
     button.ariaExpanded = "false";
     button.part = "launcher";
-    button.onclick = () => window.Parley.open();
+    button.onclick = () => page.Parley.open();
     svg.setAttribute("viewBox", "0 0 24 24");
     make(svg, "path").setAttribute("d", "M21 12a8 8 0 0 1-8 8H4l2-3a8 8 0 1 1 15-5Z");
   };
 
-  window.Parley = { push };
+  page.Parley = { push };
   for (const name of "boot,update,open,close,toggle,sendMessage,setUser,reset,destroy".split(","))
-    window.Parley[name] = (value) => push([name, value]);
+    page.Parley[name] = (value) => push([name, value]);
   if (!host.shadowRoot) draw();
   if (!("manual" in data)) show(data);
   push(...early);

@@ -2,7 +2,7 @@
 
 const FROM_ADDRESS = ["site", "theme", "locale", "conversation", "heading", "agent"];
 
-const chat = document.querySelector("parley-chat");
+const chat = /** @type {any} */ (document.querySelector("parley-chat"));
 const asked = new URLSearchParams(location.search);
 for (const name of FROM_ADDRESS) if (asked.has(name)) chat.setAttribute(name, asked.get(name));
-await import("./widget.js");
+void import("./widget.js");

@@ -64,12 +64,13 @@ export function fold(state, event) {
  * @returns {Shown[]}
  */
 export function shown(state) {
-  let rows = orders.get(state.messages);
-  if (!rows) {
-    rows = [...state.messages.values()].sort((one, other) => one.seq - other.seq);
-    orders.set(state.messages, rows);
+  let all = orders.get(state.messages);
+  if (!all) {
+    all = [...state.messages.values()].sort((one, other) => one.seq - other.seq).map((row) => show(row));
+    orders.set(state.messages, all);
   }
-  return rows.map((row) => show(row, state.lives.get(row.id)));
+  if (!state.lives.size) return all;
+  return all.map((one) => (state.lives.has(one.id) ? show(one.row, state.lives.get(one.id)) : one));
 }
 
 /**
@@ -100,7 +101,7 @@ export async function isWhole(text, end, subtle = globalThis.crypto?.subtle) {
 }
 
 // Remembered for as long as what they were made of is held by somebody.
-/** @type {WeakMap<ReadonlyMap<string, Row>, Row[]>} */
+/** @type {WeakMap<ReadonlyMap<string, Row>, Shown[]>} */
 const orders = new WeakMap();
 /** @type {WeakMap<Row | Live, Shown>} */
 const shows = new WeakMap();

@@ -52,7 +52,7 @@ dialog::backdrop { background: #0006 }
 header { display: flex; align-items: center; gap: 2px; min-block-size: 64px; padding: 8px 8px 8px 18px; padding-inline: 18px 8px; background: var(--_accent); color: var(--_on-accent) }
 header :focus-visible { outline-color: currentColor; outline-offset: -4px }
 header div { flex: 1; min-inline-size: 0 }
-h2 { margin: 0; text-align: match-parent; font-size: 1.07em; font-weight: 650; line-height: 1.3; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+h2 { margin: 0; text-align: -webkit-match-parent; text-align: match-parent; font-size: 1.07em; font-weight: 650; line-height: 1.3; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 header p { margin: 0; font-size: .84em; line-height: 1.35; display: flex; align-items: center; gap: 6px; opacity: .92 }
 header p::before { content: ""; inline-size: 8px; block-size: 8px; border-radius: 50%; border: 1.5px solid currentColor }
 .is-online p::before { background: currentColor }
@@ -69,8 +69,9 @@ header button:hover { background: #fff2 }
 .older { text-align: center; color: var(--_muted); font-size: .87em; min-block-size: 1px }
 .latest { position: absolute; inset-block-end: 10px; inset-inline: 0; margin: auto; inline-size: fit-content; min-block-size: 44px; padding: 0 18px 0 14px; border-radius: 22px; display: flex; align-items: center; gap: 6px;
   background: var(--_back); border: 1px solid var(--_line); box-shadow: 0 4px 16px #0003; font-weight: 600; font-size: .9em }
-article { margin-block-end: 14px; display: flex; flex-direction: column; align-items: flex-start; content-visibility: auto; contain-intrinsic-size: auto 90px }
-article.live { content-visibility: visible }
+article { margin-block-end: 14px; display: flex; flex-direction: column; align-items: flex-start }
+.stretch { margin-inline: -8px; padding-inline: 8px }
+@supports (overflow-anchor: auto) { .stretch:not(:last-child) { content-visibility: auto; contain-intrinsic-size: auto 2900px } }
 article.user { align-items: flex-end }
 .who { font-size: .8em; color: var(--_muted); margin: 0 4px 3px }
 .bubble { max-inline-size: 88%; min-inline-size: 0; padding: 10px 14px; border-radius: var(--_radius); background: var(--_surface); border: 1px solid transparent; overflow-wrap: anywhere }
@@ -138,7 +139,11 @@ textarea:focus-visible { outline: none } textarea:placeholder-shown { direction:
 .note { display: flex; align-items: center; min-block-size: 24px; padding-inline: 12px 0; font-size: .87em; color: var(--_muted) } .note span { flex: 1 }
 .note:has(:not(span)) { min-block-size: 44px }
 
-.list { flex: 1; overflow: auto; padding: 10px; margin: 0; list-style: none }
+.variants { gap: 2px; margin-inline: 6px 0; align-items: center }
+.list { flex: 1; overflow: auto; padding: 10px; display: flex; flex-direction: column }
+.list ul { flex: 1; margin: 0 0 10px; padding: 0; list-style: none }
+.list label { display: flex; align-items: center; gap: 12px; min-block-size: 44px; padding: 0 14px; cursor: pointer }
+.list input { flex: none; inline-size: 18px; block-size: 18px; margin: 0; accent-color: var(--_accent) }
 .list button { inline-size: 100%; min-block-size: 56px; padding: 8px 14px; text-align: start; border-radius: 14px; display: block }
 .list button:hover, .list [aria-current=true] { background: var(--_surface) }
 .list span { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-weight: 550 }

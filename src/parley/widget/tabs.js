@@ -50,6 +50,7 @@ export class Tabs extends EventTarget {
   #Channel;
   /** @type {BroadcastChannel | null} */
   #channel;
+  #own = new Set(); // what was set here: an answer to what was asked at the start comes too late for it
 
   /**
    * @param {string} key
@@ -67,7 +68,7 @@ export class Tabs extends EventTarget {
     this.#channel = Channel && new Channel(`${this.#key}:shared`);
     if (!this.#channel) return;
     this.#channel.onmessage = ({ data }) => {
-      if ("ask" in data) this.#say();
+      if (data.ask) this.#say(true);
       else this.#take(data);
     };
     this.#channel.postMessage({ ask: true });
@@ -79,6 +80,7 @@ export class Tabs extends EventTarget {
    */
   set(name, value) {
     if (this[name] === value) return;
+    this.#own.add(name);
     this.#take({ [name]: value });
     if (name === "draft") {
       if (value) this.#storage.setItem(`${this.#key}:draft`, value);
@@ -101,12 +103,14 @@ export class Tabs extends EventTarget {
     this.#channel = null;
   }
 
-  #say() {
-    this.#channel?.postMessage({ unread: this.unread, draft: this.draft, open: this.open });
+  #say(isAnswer = false) {
+    this.#channel?.postMessage({ unread: this.unread, draft: this.draft, open: this.open, isAnswer });
   }
 
   /** @param {any} values */
-  #take({ unread = this.unread, draft = this.draft, open = this.open }) {
+  #take({ isAnswer, ...values }) {
+    if (isAnswer) for (const name of this.#own) delete values[name];
+    const { unread, draft, open } = { unread: this.unread, draft: this.draft, open: this.open, ...values };
     if (unread === this.unread && draft === this.draft && open === this.open) return;
     Object.assign(this, { unread, draft, open });
     this.dispatchEvent(new Event("change"));

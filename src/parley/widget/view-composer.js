@@ -2,15 +2,15 @@
 
 import { button, icon, ICONS, make, set, write } from "./dom.js";
 
-const TYPING_EVERY_MS = 3000;
 const TYPING_ENDS_MS = 4000;
 
 /** The field and its button. */
 export class ComposerView {
   #ctx;
+  /** @type {string | null} */
   #live = null;
+  /** @type {any} */
   #edited = null;
-  #typedAt = 0;
   #pause = 0;
 
   constructor(ctx) {
@@ -93,16 +93,14 @@ export class ComposerView {
     this.#grow();
     this.#look();
     if (!this.#edited) this.#ctx.draft(this.field.value);
-    const now = performance.now();
-    if (now - this.#typedAt > TYPING_EVERY_MS) (this.#typedAt = now), this.#ctx.act.typing(true);
+    this.#ctx.act.typing(true);
     clearTimeout(this.#pause);
     this.#pause = setTimeout(() => this.#endTyping(), TYPING_ENDS_MS);
   }
 
   #endTyping() {
     clearTimeout(this.#pause);
-    if (this.#typedAt) this.#ctx.act.typing(false);
-    this.#typedAt = 0;
+    this.#ctx.act.typing(false);
   }
 
   #grow() {

@@ -3,6 +3,8 @@
 import { make, write } from "./dom.js";
 
 const SAFE = /^(https?:|mailto:)/i;
+const PIECE = 1000; // characters of one text node
+const LONG = /[^]{1,999}(?:\s|$)|[^]{1,1000}/gu;
 const held = new WeakMap(); // what a parent shows
 const inside = new WeakMap(); // where the children of a wrapped node stand
 
@@ -10,16 +12,16 @@ const inside = new WeakMap(); // where the children of a wrapped node stand
  * Show nodes under a parent; while a reply grows this is one append to one text node.
  * @param {Element} parent
  * @param {ReadonlyArray<any>} nodes of markdown.js
- * @param {{say: Function, cite?: (number: number) => void, cited?: number}} ctx
+ * @param {any} ctx
  */
 export function showNodes(parent, nodes, ctx) {
   const was = held.get(parent) ?? [];
-  const now = nodes.flatMap((node) => (typeof node === "string" && ctx.cited ? citations(node, ctx.cited) : [node]));
+  const now = nodes.flatMap((node) => (typeof node === "string" ? pieces(node, ctx.cited) : [node]));
   held.set(parent, now);
   now.forEach((node, at) => {
     const old = was[at];
     if (old === node) return;
-    const there = parent.childNodes[at];
+    const there = /** @type {any} */ (parent.childNodes[at]);
     if (typeof node === "string" && typeof old === "string") {
       if (node.startsWith(old)) there.appendData(node.slice(old.length));
       else there.data = node;
@@ -28,22 +30,21 @@ export function showNodes(parent, nodes, ctx) {
     } else if (there) there.replaceWith(build(node, ctx));
     else parent.append(build(node, ctx));
   });
-  while (parent.childNodes.length > now.length) parent.lastChild.remove();
+  while (parent.childNodes.length > now.length) parent.lastChild?.remove();
 }
 
 function isSame(old, node) {
   return old.tag === node.tag && old.href === node.href && old.lang === node.lang && old.start === node.start;
 }
 
-/** A text in pieces, where `[2]` names a source. */
-function citations(text, count) {
-  return text
-    .split(/(\[\d{1,2}\])/)
-    .filter(Boolean)
-    .map((piece) => {
-      const number = /^\[(\d+)\]$/.exec(piece)?.[1];
-      return number >= 1 && number <= count ? { tag: "cite", href: number } : piece;
-    });
+/** A text in pieces: where `[2]` names a source, and so short that what was measured once need not be again. */
+function pieces(text, count = 0) {
+  const cut = count ? text.split(/(\[\d{1,2}\])/).filter(Boolean) : [text];
+  return cut.flatMap((piece) => {
+    const number = Number(/^\[(\d+)\]$/.exec(piece)?.[1]);
+    if (number >= 1 && number <= count) return { tag: "cite", href: number };
+    return piece.length > PIECE ? piece.match(LONG) : piece;
+  });
 }
 
 function build(node, ctx) {

@@ -7,9 +7,11 @@ import { copied, showNodes } from "./view-markdown.js";
 /** A message on the screen. `update` writes only what changed. */
 export class MessageView {
   #ctx;
+  /** @type {ReturnType<typeof createMarkdown> | null} */
   #markdown = null;
   #keys = {};
   #sources = [];
+  /** @type {Element | null} */
   #rating = null;
 
   constructor(ctx) {
@@ -26,6 +28,7 @@ export class MessageView {
   update(shown, place) {
     if (this.shown === shown && this.#is("place", `${place.isLast}${place.isNewest}`)) return;
     this.shown = shown;
+    if (!this.#is("id", shown.id)) this.#ask(false);
     const { role, status, isLive } = shown;
     const name = shown.row.author?.name;
     if (!this.#is("frame", `${role}${status}${name}`)) this.#frame(role, status, isLive, name);
@@ -33,7 +36,7 @@ export class MessageView {
     if (!this.#is("chips", JSON.stringify(shown.steps))) this.#showChips(shown.steps);
     if (!this.#is("text", `${shown.content}\0${shown.label}\0${isLive}\0${this.#sources.length}`)) this.#showText(shown);
     const rating = shown.row.feedback?.rating;
-    if (!this.#is("meta", [status, rating, place.isLast, place.isNewest].join())) this.#showMeta(shown, place);
+    if (!this.#is("meta", [shown.id, status, rating, place.isLast, place.isNewest, shown.variants].join())) this.#showMeta(shown, place);
   }
 
   #is(name, key) {
@@ -119,6 +122,7 @@ export class MessageView {
       parts.push(this.#ctx.time(row.created_at));
       if (status === "stopped") parts.push(" · ", say("stopped"));
       if (bad) parts.push(" · ", say("broken"));
+      if (shown.variants) parts.push(this.#variants(shown));
       if (role === "assistant") parts.push(this.#tools(shown, place));
     }
     const focused = [...this.meta.querySelectorAll("button")].indexOf(this.meta.getRootNode().activeElement);
@@ -128,7 +132,17 @@ export class MessageView {
     if (focused >= 0) this.meta.querySelectorAll("button")[focused]?.focus();
   }
 
-  #tools({ id, content, row, status }, place) {
+  /** Leaf through what was answered to the same question. */
+  #variants({ id, variants }) {
+    const { say, act } = this.#ctx;
+    const at = variants.indexOf(id);
+    const leaf = (name, to) =>
+      button(say(name), ICONS[name], () => variants[to] && act.pick(variants, variants[to]), { class: "flip", "aria-disabled": String(!variants[to]) });
+    const name = say("variant", { n: at + 1, of: variants.length });
+    return make("div", { class: "tools variants", role: "group", "aria-label": name }, leaf("before", at - 1), `${at + 1}/${variants.length}`, leaf("after", at + 1));
+  }
+
+  #tools({ id, content, row, status, variants }, place) {
     const { say, act } = this.#ctx;
     const rated = row.feedback?.rating;
     const rate = (rating) => {
@@ -138,7 +152,7 @@ export class MessageView {
     const copy = button(say("copy"), ICONS.copy, () => copied(copy, content, this.#ctx));
     return tools(
       content && copy,
-      place.isLast && button(say("again"), ICONS.again, () => act.regenerate(id)),
+      place.isLast && button(say("again"), ICONS.again, () => act.regenerate(variants?.at(-1) ?? id)),
       status !== "failed" && button(say("good"), ICONS.good, () => rate("up"), { "aria-pressed": String(rated === "up") }),
       status !== "failed" && button(say("bad"), ICONS.bad, () => rate("down"), { "aria-pressed": String(rated === "down") }),
     );

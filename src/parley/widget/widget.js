@@ -3,6 +3,7 @@
 import { OPTIONS, ParleyChat } from "./element.js";
 
 const TAG = "parley-chat";
+const page = /** @type {any} */ (window);
 
 /**
  * @param {any} chat the element all methods speak of
@@ -33,9 +34,9 @@ export function start(chat, calls = []) {
     push: (...wanted) => wanted.forEach(([name, ...values]) => api[name]?.(...values)),
   };
   customElements.upgrade(chat); // one that no page holds yet is no ParleyChat either
-  window.Parley = api;
+  page.Parley = api;
   api.push(...calls.splice(0));
 }
 
 if (!customElements.get(TAG)) customElements.define(TAG, ParleyChat);
-if (!window.Parley || Array.isArray(window.Parley)) start(document.querySelector(TAG) ?? document.createElement(TAG), window.Parley);
+if (!page.Parley || Array.isArray(page.Parley)) start(document.querySelector(TAG) ?? document.createElement(TAG), page.Parley);
