@@ -25,11 +25,15 @@ class HostPages:
     """A small web server with the tag on each page."""
 
     def __init__(self, service: str) -> None:
+        self._service = service
+        tag = TAG.format(service=service)
+        pages = {path: (content + tag, policy) for path, (content, policy) in PAGES.items()}
+        self._pages = pages
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                content, policy = PAGES.get(self.path, ("", ""))
-                tag = TAG.format(service=service)
-                body = f'<!doctype html><html lang="en"><title>Shop</title><body>{content}{tag}</body></html>'.encode()
+                content, policy = pages.get(self.path, ("", ""))
+                body = f'<!doctype html><html lang="en"><title>Shop</title><body>{content}</body></html>'.encode()
                 self.send_response(200 if content else 204)
                 self.send_header("Content-Type", "text/html; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
@@ -45,8 +49,15 @@ class HostPages:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="host pages", daemon=True)
 
-    def url(self, path: str) -> str:
-        return f"http://localhost:{self._server.server_port}{path}"
+    def put(self, path: str, content: str) -> None:
+        """Add a page that says just this; `{service}` in it is where the chat is."""
+        self._pages[path] = (content.format(service=self._service), "")
+
+    def origin(self, host: str = "localhost") -> str:
+        return f"http://{host}:{self._server.server_port}"
+
+    def url(self, path: str, host: str = "localhost") -> str:
+        return self.origin(host) + path
 
     def __enter__(self) -> Self:
         self._thread.start()

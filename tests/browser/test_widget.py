@@ -4,25 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.browser.doing import ANSWER, FOCUSED, ask, whole
 from tests.browser.hosts import HostPages
+from tests.browser.scripted import CONVERSATION, Scripted, row
 from tests.story.chatting import Chatting, said, tokens
 
 pytestmark = pytest.mark.timeout(180)
-ANSWER = ".assistant .bubble"
-WHOLE = (
-    "(text) => document.querySelector('parley-chat').shadowRoot"
-    ".querySelector('article.complete.assistant .bubble')?.textContent.trim() === text"
-)
-
-
-def ask(page: Any, text: str) -> None:
-    page.get_by_role("textbox").fill(text)
-    page.keyboard.press("Enter")
-
-
-def whole(page: Any, text: str) -> None:
-    """Wait until an answer has ended and says this, to the letter."""
-    page.wait_for_function(WHOLE, arg=text.strip(), timeout=40_000)
 
 
 def test_first_answer(open_page: Callable[..., Any], agent: Callable[..., str]) -> None:
@@ -49,14 +36,16 @@ def test_refresh_mid_answer(open_page: Callable[..., Any], agent: Callable[..., 
 
 def test_dropped_connection(open_page: Callable[..., Any], agent: Callable[..., str]) -> None:
     """A network that goes away in the middle of an answer is told of, and costs no word."""
-    page = open_page(f"/chat?agent={agent(tokens(200))}")
+    page = open_page(f"/chat?agent={agent(tokens(700))}")
     ask(page, "Hello?")
     page.locator(ANSWER, has_text="T20").wait_for()
     page.context.set_offline(True)
-    page.locator(".banner:visible").wait_for()
-    page.wait_for_timeout(3000)
+    page.locator(".banner", has_text="You are offline").wait_for()
+    page.wait_for_timeout(10_000)
+    before = page.locator(ANSWER).last.inner_text()
     page.context.set_offline(False)
-    whole(page, said(200))
+    whole(page, said(700))
+    assert "T300" not in before  # it was the network that was away, not the answer
     page.locator(".banner").wait_for(state="hidden")
 
 
@@ -151,6 +140,19 @@ def test_hostile_answer(open_page: Callable[..., Any], agent: Callable[..., str]
     assert "unclosed <b>fence</b>" in page.locator(f"{ANSWER} pre").inner_text()
 
 
+def test_a_line_of_a_megabyte(open_page: Callable[..., Any]) -> None:
+    """More than a server of ours would send is shown all the same, as text, and the page goes on."""
+    page = open_page("about:blank")
+    text = "y" * 1_000_000 + "\n\n<script>window.pwned = 1</script>\n\n~~~html\n<b>open"
+    Scripted(page, row(1, "user", "Hello?"), row(2, "assistant", text))
+    page.goto(page.service + f"/chat?conversation={CONVERSATION}")
+    assert page.locator(f"{ANSWER} pre").inner_text() == "<b>open"
+    page.get_by_role("textbox").fill("Still here")
+    assert page.evaluate("window.pwned") is None
+    assert page.locator(".log").evaluate("(log) => log.scrollWidth <= log.clientWidth")
+    assert page.locator(f"{ANSWER} :is(script, b)").count() == 0
+
+
 def test_keyboard_only(open_page: Callable[..., Any], hosts: HostPages) -> None:
     """Without a mouse: open, ask, rate, and back to where one was."""
     page = open_page(hosts.url("/plain"))
@@ -158,20 +160,19 @@ def test_keyboard_only(open_page: Callable[..., Any], hosts: HostPages) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.get_by_role("dialog").wait_for()
-    focused = "document.activeElement.shadowRoot.activeElement"
-    page.wait_for_function(f"{focused}?.localName === 'textarea'")
+    page.wait_for_function(f"{FOCUSED}?.localName === 'textarea'")
     page.keyboard.type("What is your refund policy?")
     page.keyboard.press("Enter")
     page.locator("article.complete.assistant").wait_for()
     for _ in range(12):
         page.keyboard.press("Shift+Tab")
-        if page.evaluate(f"{focused}?.ariaLabel") == "Good answer":
+        if page.evaluate(f"{FOCUSED}?.ariaLabel") == "Good answer":
             break
     page.keyboard.press("Space")
-    page.wait_for_function(f"{focused}?.ariaPressed === 'true' && {focused}.ariaLabel === 'Good answer'")
+    page.wait_for_function(f"{FOCUSED}?.ariaPressed === 'true' && {FOCUSED}.ariaLabel === 'Good answer'")
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="hidden")
-    assert page.evaluate(f"[{focused}.part.value, {focused}.ariaExpanded]") == ["launcher", "false"]
+    assert page.evaluate(f"[{FOCUSED}.part.value, {FOCUSED}.ariaExpanded]") == ["launcher", "false"]
 
 
 def test_stop_and_edit(open_page: Callable[..., Any], agent: Callable[..., str]) -> None:
