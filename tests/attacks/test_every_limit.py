@@ -15,7 +15,7 @@ NAMES = ("GENERAL", "LISTS", "ASK", "LOGIN", "REGISTER", "ASSETS")
 ALLOWED = 2
 TINY = {f"PARLEY_LIMIT_{name}": f"{ALLOWED}/hour" for name in NAMES}
 # Orchestrators ask these often and must never be told to slow down.
-PROBES = {"/health", "/health/live", "/health/ready"}
+PROBES = {"/health", "/health/live", "/health/ready", "/metrics", "/debug/block"}
 
 
 def limited_routes(app: FastAPI) -> set[tuple[str, str]]:

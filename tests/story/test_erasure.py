@@ -17,6 +17,7 @@ from jose import jwt
 from tests.story.chatting import Chatting, Person, Stage, staged
 
 CANARY = "Qanaryx"  # a word like others, so that search indexes keep it, too
+REWRITES = 6
 CLOSED_WITHIN_S = 5.0
 ECHO = '''
 """An agent that repeats what it is told and whom it is talking to, and then goes on for as long as it is let."""
@@ -210,9 +211,13 @@ async def test_nothing_of_an_erased_person_stays(stage: Stage, place: Path) -> N
     assert in_files(house.serving.data, *words) == []
     assert [name for name in ("out", "err") for path in place.glob(f"*.{name}") if CANARY in path.read_text()] == []
     connection = await asyncpg.connect(told["database_url"])
-    await connection.execute("VACUUM FULL ANALYZE")  # the planner keeps samples of columns as well
-    await connection.execute("CHECKPOINT")
+    for _ in range(REWRITES):  # what a transaction of a worker may still see is kept until the next
+        await connection.execute("VACUUM FULL ANALYZE")  # the planner keeps samples of columns as well
+        await connection.execute("CHECKPOINT")
+        if not (left_in_heap := in_files(house.serving.data, CANARY, heap=True)):
+            break
+        await asyncio.sleep(0.5)
     await connection.close()
-    assert in_files(house.serving.data, CANARY, heap=True) == []
+    assert left_in_heap == []
     assert (await house.ask(people[0], "GET", "/auth/me")).status_code == 401
     assert (await house.ask(people[0], "POST", "/chat/conversations", json={})).status_code == 401

@@ -14,11 +14,13 @@ import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from parley.core.telemetry import Telemetry
 
 # A loop that was held up finds its timers late and the answers still in the socket: those are read first.
 GRACE_S = 0.02
+LATE = 1.1  # times its deadline: a timer that fires then had to wait for the loop
 NOTHING = object()
 _LOST = object()
 
@@ -47,6 +49,18 @@ async def connect(redis: Redis) -> AbstractConnection:
     return connection
 
 
+async def _connect_patiently(redis: Redis) -> AbstractConnection:
+    """Connect; once more where the deadline passed while this loop was held, by a burst for instance."""
+    loop = asyncio.get_running_loop()
+    began, within_s = loop.time(), redis.connection_pool.connection_kwargs.get("socket_connect_timeout")
+    try:
+        return await connect(redis)
+    except (TimeoutError, RedisTimeout):
+        if within_s is None or loop.time() - began < within_s * LATE:
+            raise
+    return await connect(redis)
+
+
 class Line:
     """A connection for commands with answers; it is made when first used, and again after it broke."""
 
@@ -55,6 +69,7 @@ class Line:
         self.telemetry = telemetry or Telemetry()
         self._talk: _Talk | None = None
         self._turn = asyncio.Lock()
+        self._attempts = 0
 
     async def ask(self, command: bytes, *, within_s: float) -> Any:
         """Return the answer to a packed command, an error as a `hiredis.ReplyError`.
@@ -68,7 +83,7 @@ class Line:
         """Return one answer for each command, as `ask` does; they happen in their order."""
         talk = self._talk
         if talk is None or not talk.is_open:
-            talk = await self._connect(within_s)
+            talk = await self._connect()
         return await talk.ask(commands, within_s)
 
     async def close(self) -> None:
@@ -77,10 +92,18 @@ class Line:
         if talk is not None:
             talk.drop("closed")
 
-    async def _connect(self, within_s: float) -> "_Talk":
-        async with asyncio.timeout(within_s), self._turn:
-            if self._talk is None or not self._talk.is_open:
-                self._talk = _Talk(await connect(self.redis))
+    async def _connect(self) -> "_Talk":
+        """Connect, within the client's own deadline; whoever waited for an attempt in vain makes no other."""
+        attempts = self._attempts
+        async with self._turn:
+            if self._talk is not None and self._talk.is_open:
+                return self._talk
+            if self._attempts != attempts:
+                raise ConnectionResetError("Redis: could not be reached")
+            try:
+                self._talk = _Talk(await _connect_patiently(self.redis))
+            finally:
+                self._attempts += 1
             return self._talk
 
 

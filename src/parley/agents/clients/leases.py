@@ -39,6 +39,7 @@ class _Pool:
 
     held: set[str] = field(default_factory=set)
     waiting: int = 0
+    asking: int = 0  # without standing in line
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # first come, first served
     freed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,8 +91,14 @@ class Leases:
             await self._clock.sleep(self._lease_s / RENEWALS)
 
     async def _wait(self, provider: str, pool: _Pool, lease: str, limit: int) -> None:
-        if not pool.waiting and await self._take(provider, pool, lease, limit):
-            return  # nobody stands in line: a burst asks all at once
+        if not pool.waiting and len(pool.held) + pool.asking < limit // 2:
+            # Nobody stands in line, and far from the end of the places none will: a burst asks all at once.
+            pool.asking += 1
+            try:
+                if await self._take(provider, pool, lease, limit):
+                    return
+            finally:
+                pool.asking -= 1
         if pool.waiting >= self._queue_size:
             raise QueueFull("queue_full")
         pool.waiting += 1
