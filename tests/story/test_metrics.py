@@ -19,6 +19,7 @@ from tests.story.chatting import SLOW, Chatting, Person, Stage, staged, tokens
 from tests.story.serving import wait_until
 
 WORKERS, STUCK_S, BLOCKS = 2, 1.5, 3
+BREATH_S = 0.6  # two blocks without a beat between them would be a loop that is lost
 TALKS, SPOKEN = 6, 30
 SETTLED_S = 2.2  # two readings of states, and the row of the last request
 # What goes on without anybody asking, and the scrape itself.
@@ -166,9 +167,11 @@ async def _block(chatting: Chatting, http: httpx.AsyncClient, seconds: float) ->
     holding = asyncio.create_task(http.post(f"/debug/block?seconds={seconds}"))
     while len(_lines(chatting, "loop_blocked")) == before:
         assert time.monotonic() - began < 10
+        assert not (holding.done() and holding.exception()), "its worker was ended"
         await asyncio.sleep(0.01)
     took_s = time.monotonic() - began
     assert (await holding).status_code == 204
+    await asyncio.sleep(BREATH_S)
     return took_s
 
 
