@@ -116,16 +116,32 @@ async def test_pages_of_a_site_may_call_and_open_sockets_while_it_is_on(service:
 
 
 @pytest.mark.parametrize("poll_s", ["0.2", "60"])
-async def test_another_worker_hears_of_a_site(start: Start, poll_s: str) -> None:
+async def test_another_worker_hears_that_a_site_is_off(start: Start, poll_s: str) -> None:
     """By its own look into the database when nobody tells it, and at once when somebody does."""
     redis = {"PARLEY_REDIS_URL": "redis://127.0.0.1:1"} if poll_s != "60" else {}
     async with start(**redis) as one, start(PARLEY_AUTH_SITE_POLL_S=poll_s, **redis) as other:
         await other.parts["readiness"].wait()
         await asyncio.sleep(0.5)  # its ear is open
         site = await make_site(one)
+        assert (await site_guest(other, site)).status_code == 201
+        off = await one.http.patch(f"/auth/sites/{site['id']}", json={"disabled": True}, headers=site["admin"].headers)
+        assert off.status_code == 200
         async with asyncio.timeout(HEARD_WITHIN_S):
-            while (await site_guest(other, site)).status_code != 201:
+            while (await site_guest(other, site)).status_code != 403:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_site_that_was_just_made_elsewhere_is_known_before_anybody_is_refused(start: Start) -> None:
+    deaf = {"PARLEY_AUTH_SITE_POLL_S": "60", "PARLEY_REDIS_URL": "redis://127.0.0.1:1"}
+    async with start(**deaf) as one, start(**deaf) as other:
+        await other.parts["readiness"].wait()
+        site = await make_site(one)
+
+        answers = await asyncio.gather(*(site_guest(other, site) for _ in range(20)))
+        stranger = await site_guest(other, site | {"key": "pk_of_nobody"})
+
+        assert {answer.status_code for answer in answers} == {201}
+        assert_refused(stranger, 403, code="site_refused")
 
 
 async def test_a_worker_that_has_read_no_site_yet_asks_to_come_back(service: Service) -> None:

@@ -89,7 +89,7 @@ async def guest(
 ) -> TokenView:
     """Admit a visitor of a listed web page as a guest, without e-mail and password; with a key, of that site's."""
     if command.site_key is not None:
-        sites.check(command.site_key, origin)
+        await sites.admit(command.site_key, origin)
     elif origin is None or not gate.origins.allow(origin):
         raise OriginRefused
     return await service.admit_guest(command.name, caller)

@@ -1,7 +1,8 @@
 """The sites that are switched on, as this worker knows them: which key belongs to which pages.
 
-Read every few seconds, and at once when another worker tells of a change; a request only looks here. Their origins are
-put into the allow-list for CORS, sockets and tickets. Secrets are not held: they stay in the database.
+Read every few seconds, at once when another worker tells of a change, and before somebody is refused; a request that is
+let in only looks here. Their origins are put into the allow-list for CORS, sockets and tickets. Secrets are not held:
+they stay in the database.
 """
 
 import asyncio
@@ -32,14 +33,22 @@ class Sites:
         self._origins = origins
         self._poll_s = settings.site_poll_s
         self._known: Mapping[str, frozenset[str]] | None = None
+        self._begun = self._taken = 0
         self._is_blind = False
         self._changed = asyncio.Event()
         self._reading = asyncio.Lock()
         broker.listen(CHANNEL, self._hear)
         broker.on_gap(self._changed.set)
 
-    def check(self, key: str, origin: str | None) -> None:
-        """Let a page of this site pass; raise SitesUnread, SiteRefused or OriginRefused."""
+    async def admit(self, key: str, origin: str | None) -> None:
+        """Let a page of this site pass; raise SitesUnread, SiteRefused, OriginRefused or DatabaseUnavailable."""
+        try:
+            self._check(key, origin)
+        except (SiteRefused, OriginRefused):
+            await self.read()  # it may have been made elsewhere a moment ago
+            self._check(key, origin)
+
+    def _check(self, key: str, origin: str | None) -> None:
         if self._known is None:
             raise SitesUnread
         pages = self._known.get(key)
@@ -79,11 +88,16 @@ class Sites:
 
     async def read(self) -> None:
         """Take what the database holds now; raise DatabaseUnavailable."""
-        # One at a time: what was read first must not be put over what was read later.
+        before = self._begun
+        # One at a time: what was read first must not be put over what was read later. It serves all who waited for it.
         async with self._reading:
+            if self._taken > before:
+                return
+            self._begun += 1
             async with self._database.transaction() as db:
                 rows = await sites_repository.list_enabled(db)
             self._known = {key: frozenset(origins) for key, origins in rows}
+            self._taken = self._begun
             self._origins.put_sites(origin for origins in self._known.values() for origin in origins)
 
     def _hear(self, _: bytes) -> None:

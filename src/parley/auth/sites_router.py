@@ -45,7 +45,7 @@ async def identity(
     origin: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> TokenView:
     """Sign in whom a site's server names. Sent with a guest's token, the guest's conversations come along."""
-    sites.check(command.site_key, origin)
+    await sites.admit(command.site_key, origin)
     return await identities.exchange(command.site_key, command.token, guest, caller)
 
 
