@@ -242,7 +242,7 @@ async def test_cancelling_closes_the_call_at_once(redis_url: str, loop_guard: Lo
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
-        assert time.monotonic() - started < 0.05
+        assert time.monotonic() - started < 0.4
         assert model.open == 0
     assert asked.outcomes == [("m0", "cancelled")]
 

@@ -55,7 +55,7 @@ async def test_a_full_queue_refuses_at_once(redis_url: str, loop_guard: LoopGuar
         await asyncio.sleep(0)
         with pytest.raises(QueueFull) as refused:
             await busy.work(worker, 4)
-        assert time.monotonic() - started < 0.05
+        assert time.monotonic() - started < 0.2
         assert (refused.value.code, refused.value.detail) == (BUSY, "queue_full")
         await asyncio.gather(*runs, waiting, return_exceptions=True)
 
@@ -68,7 +68,7 @@ async def test_who_waits_too_long_is_told(redis_url: str, loop_guard: LoopGuard)
         started = time.monotonic()
         with pytest.raises(QueueFull, match=BUSY) as refused:
             await busy.work(worker, 2)
-        assert 0.08 < time.monotonic() - started < 0.3
+        assert 0.08 < time.monotonic() - started < 1
         assert refused.value.detail == "queue_timeout"
         await first
 

@@ -369,7 +369,7 @@ async def test_leaving_in_the_middle_of_an_attack_ends_its_tools_and_its_call(de
     task.cancel()
     await asyncio.wait({task}, timeout=5)
 
-    assert time.monotonic() - began < 0.25
+    assert time.monotonic() - began < 1
     assert (desk.world.running, desk.traffic.under_way) == (0, 0)
 
 

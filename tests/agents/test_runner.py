@@ -358,7 +358,7 @@ async def test_cancelling_ends_a_silent_model_and_running_tools_at_once(
         began = CLOCK.monotonic()
         await asyncio.wait({task})
         assert task.cancelled()
-        assert CLOCK.monotonic() - began < 0.25
+        assert CLOCK.monotonic() - began < 1
         assert (model.open, effects.running) == (0, 0)
     assert attempts[-1].outcome == "cancelled"
 

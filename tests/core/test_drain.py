@@ -55,7 +55,7 @@ async def test_without_anything_to_finish_it_is_complete_at_once() -> None:
     drain, _ = new_drain()
     began = time.monotonic()
     await drain.complete(30)
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 1
 
 
 async def test_all_finish_side_by_side_within_the_same_time(logs: list[dict[str, Any]]) -> None:

@@ -39,7 +39,7 @@ async def test_idle_connections_are_closed_and_it_is_quick() -> None:
         edge.server.end()
         assert await client.rest() == b""
         assert await silent.rest() == b""
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 1.2
 
 
 @pytest.mark.parametrize("asked_before", [False, True], ids=["fresh", "kept"])

@@ -123,7 +123,7 @@ async def redis_of(chatting: Chatting) -> AsyncIterator[redis.asyncio.Redis]:
 async def test_redis_is_flushed_in_mid_answer(stage: Stage, anna: Person) -> None:
     """Readers elsewhere go on, and one who comes to a worker that knows nothing yet is given all of it."""
     conversation, _, tab, readers = await around(stage, anna, tokens(150))
-    other, writer, second, _ = await around(stage, anna, tokens(150), readers_elsewhere=False)
+    other, writer, second, _ = await around(stage, anna, tokens(350), readers_elsewhere=False)
     reply = str((await tab.send("Hello?")).reply_id)
     alone = str((await second.send("Is anybody here?")).reply_id)
     async with redis_of(stage.chatting) as client:
@@ -133,9 +133,10 @@ async def test_redis_is_flushed_in_mid_answer(stage: Stage, anna: Person) -> Non
     elsewhere = await stage.door(lambda pid: pid != writer)
     late = await stage.tab(anna, other, elsewhere.url)
     assert second.history.end_of(alone) is None
-    for screen, of in ((tab, reply), (second, alone), (late, alone), *((reader, reply) for reader in readers)):
+    told = [(screen, reply, 150) for screen in (tab, *readers)]
+    for screen, of, count in (*told, (second, alone, 350), (late, alone, 350)):
         await screen.until_end(of)
-        assert screen.history.text(of) == said(150)
+        assert screen.history.text(of) == said(count)
         assert not screen.history.of_type("restart")
     await stage.settle(conversation, other)
 
