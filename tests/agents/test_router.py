@@ -7,9 +7,12 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from tests.agents.test_callables import TURN
 from tests.fixtures.service import Account, Service
 
+from parley.agents import repository
 from parley.agents.interface import Failed
 
 PROMPT = {"prompt": "Answer in one sentence."}
@@ -27,6 +30,28 @@ async def test_the_default_agent_is_there_from_the_start(service: Service) -> No
     assert (agent["name"], agent["version"]) == ("support", 1)
     assert agent["definition"]["tools"] == ["search_knowledge", "current_time", "handoff_to_human"]
     assert (await service.http.get("/agents/support", headers=admin.headers)).json() == agent
+
+
+async def test_who_asks_while_the_default_agent_is_being_stored_finds_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents, look = service.parts["agent_service"], repository.find_agent
+    agents._is_seeded = False
+    agents._known.clear()
+    async with service.parts["database"].transaction() as db:
+        await db.execute(text("TRUNCATE agents CASCADE"))
+    others: list[asyncio.Task[Any]] = []
+
+    async def find_agent(db: AsyncSession, name: str) -> Any:
+        if not others:
+            others.append(asyncio.create_task(agents.find_definition(None)))
+            await asyncio.wait(others, timeout=0.5)
+        return await look(db, name)
+
+    monkeypatch.setattr(repository, "find_agent", find_agent)
+
+    assert await agents.find_definition(None) is not None
+    assert await others[0] is not None
 
 
 async def test_an_edit_is_a_new_version_that_the_next_reply_runs_on(service: Service) -> None:

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from parley.agents import repository
 from parley.agents.callables import AgentError, find_callable
@@ -37,8 +36,8 @@ class AgentService:
 
     async def list_agents(self, limit: int, after: UUID | None, before: UUID | None) -> Page[AgentView]:
         """Return a stretch of the agents, oldest first."""
+        await self._seed()
         async with self._database.transaction() as db:
-            await self._seed(db)
             rows = await repository.list_agents(db, limit + 1, after, before)
         more = len(rows) > limit
         kept = rows[-limit:] if before is not None else rows[:limit]
@@ -52,8 +51,8 @@ class AgentService:
 
     async def get_agent(self, name: str) -> AgentView:
         """Return an agent at its newest version."""
+        await self._seed()
         async with self._database.transaction() as db:
-            await self._seed(db)
             found = await repository.find_agent(db, name)
         if found is None:
             raise NotFound
@@ -62,8 +61,8 @@ class AgentService:
     async def write_agent(self, name: str, command: AgentCommand, author: UUID) -> AgentView:
         """Make the next version of an agent, which is made where there is none of that name."""
         await self._check(command)
+        await self._seed()
         async with self._database.transaction() as db:
-            await self._seed(db)
             agent_id = await repository.insert_agent(db, name) or await repository.find_agent_id(db, name)
             if agent_id is None:
                 raise NotFound
@@ -80,12 +79,16 @@ class AgentService:
         """Return what the runner works with; without a name, the default agent. Raise AgentError for a broken row."""
         name = name or DEFAULT_NAME
         known = self._known.get(name)
-        if known is not None and known[1] > self._clock.monotonic():
-            return known[0]
+        now = self._clock.monotonic()
+        if known is not None:
+            if known[1] > now:
+                return known[0]
+            self._known[name] = (known[0], now + KNOWN_S)  # for the others, while this one looks
+        await self._seed()
         async with self._database.transaction() as db:
-            await self._seed(db)
             found = await repository.find_agent(db, name)
         if found is None:
+            self._known.pop(name, None)
             return None
         agent, version = found
         try:
@@ -112,13 +115,14 @@ class AgentService:
             log.warning("agent_not_loaded", exc_info=True)  # the reason is the operator's to know
             raise Unprocessable(f"The kind {error}.", param="kind") from None
 
-    async def _seed(self, db: AsyncSession) -> None:
+    async def _seed(self) -> None:
         """Insert the default agent where nobody has: its row, not the code, is what admins edit from then on."""
         if self._is_seeded:
             return
-        agent_id = await repository.insert_agent(db, self._default.name)
-        if agent_id is not None:
-            await repository.add_version(db, agent_id, to_command(self._default).model_dump(), None)
+        async with self._database.transaction() as db:
+            agent_id = await repository.insert_agent(db, self._default.name)
+            if agent_id is not None:
+                await repository.add_version(db, agent_id, to_command(self._default).model_dump(), None)
         self._is_seeded = True
 
 
