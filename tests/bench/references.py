@@ -1,6 +1,7 @@
 """Runs as `python -m tests.bench.references WHICH UPSTREAM`: what Parley's stream is measured against; prints its port.
 
-`tutorial` is the server that every tutorial writes; `relay` passes the provider's bytes on and knows nothing of them.
+`tutorial` is the server that every tutorial writes; `relay` passes the provider's bytes on and knows nothing of them;
+`handshakes` opens every socket, says one word, and asks nobody who that is.
 """
 
 import json
@@ -86,7 +87,21 @@ def relay(upstream: str) -> ASGIApp:
     return app
 
 
-REFERENCES: Mapping[str, Any] = {"tutorial": tutorial, "relay": relay}
+def handshakes(_: str) -> ASGIApp:
+    """Sockets, and nothing behind them."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return  # nothing to begin or end
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": scope["subprotocols"][0]})
+        await send({"type": "websocket.send", "text": '{"type":"reset"}'})
+        await receive()
+
+    return app
+
+
+REFERENCES: Mapping[str, Any] = {"tutorial": tutorial, "relay": relay, "handshakes": handshakes}
 
 
 def main(which: str, upstream: str) -> None:
@@ -94,7 +109,8 @@ def main(which: str, upstream: str) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         print(listener.getsockname()[1], flush=True)
         app = REFERENCES[which](upstream)
-        config = uvicorn.Config(app, loop="uvloop", http="httptools", log_level="error", access_log=False)
+        options: Mapping[str, Any] = {"ws": "websockets-sansio", "ws_per_message_deflate": False}
+        config = uvicorn.Config(app, loop="uvloop", http="httptools", log_level="error", access_log=False, **options)
         uvicorn.Server(config).run([listener])
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from tests.bench.people import Person, begin_conversation, make_conversations
-from tests.bench.socket_load import Board, close_sockets, handshake, open_sockets
+from tests.bench.socket_load import Board, Socket, close_sockets, handshake, open_sockets
 from tests.bench.stream_servers import Server
 from tests.bench.table import Row
 from tests.bench.token_upstream import question
@@ -18,19 +18,25 @@ FAN_TOKENS, FAN_PER_S = 60, 20
 PATIENCE_S = 30.0
 
 
-async def joins(server: Server, people: Sequence[Person], database_url: str) -> list[Row]:
-    """Return how many sockets a second join, each a conversation of its own, and what one holds while it is idle."""
-    rates, memory, board = [], [], Board()
+async def joins(server: Server, bare: Server, people: Sequence[Person], database_url: str) -> list[Row]:
+    """Return how many sockets a second join, each a conversation of its own, and what one holds while it is idle.
+
+    `bare` opens sockets and does nothing else.
+    """
+    rates, bare_rates, memory, board = [], [], [], Board()
     kept = []
     for number in range(-1, JOIN_ROUNDS):
         conversations = await make_conversations(database_url, people, JOINS if number >= 0 else AT_ONCE)
         heads = [handshake(conversation_id, person.access_token) for conversation_id, person in conversations]
-        before_kib, began = server.memory_kib(), time.perf_counter()
-        sockets = await open_sockets(server.port, heads, board, at_once=AT_ONCE)
+        bare_rate, others = await _opened(bare, heads, Board())
+        await close_sockets(others)
+        before_kib = server.memory_kib()
+        rate, sockets = await _opened(server, heads, board)
         if number < 0:
             await close_sockets(sockets)
             continue
-        rates.append(len(sockets) / (time.perf_counter() - began))
+        rates.append(rate)
+        bare_rates.append(bare_rate)
         kept += sockets
         await asyncio.sleep(1.0)
         memory.append((server.memory_kib() - before_kib) / len(sockets))
@@ -43,9 +49,18 @@ async def joins(server: Server, people: Sequence[Person], database_url: str) -> 
         raise SystemExit(f"{len(kept)} sockets heard {board.pings} heartbeats")
     return [
         Row(f"authenticated joins, {AT_ONCE} at once", rates, "joins/s"),
+        Row("  bare handshakes", bare_rates, "/s"),
+        Row("  joins / bare handshakes", [mine / other for mine, other in zip(rates, bare_rates, strict=True)], "x"),
         Row("memory of an idle joined socket", [one + grown for one in memory[1:]], "KiB"),
         Row("CPU of an idle joined socket, a second", [cpu_us], "us"),
     ]
+
+
+async def _opened(server: Server, heads: Sequence[bytes], board: Board) -> tuple[float, list[Socket]]:
+    """Open a socket for each, and return how many that was a second, too."""
+    began = time.perf_counter()
+    sockets = await open_sockets(server.port, heads, board, at_once=AT_ONCE)
+    return len(sockets) / (time.perf_counter() - began), sockets
 
 
 async def fan_out(server: Server, person: Person, rounds: int) -> list[Row]:

@@ -35,6 +35,7 @@ class _Reader(asyncio.Protocol):
         self._requests, self._tokens, self._seen, self._starts_at = requests, tokens, seen, starts_at
         self._transport: asyncio.Transport
         self._tail = b""
+        self._last = b""
         self._count = 0
         self._asked_ns = 0
 
@@ -46,6 +47,7 @@ class _Reader(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ended.done():
             self._seen.short += 1
+            self._seen.refusal = self._seen.refusal or b"cut after %d tokens" % self._count
             self.ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -64,6 +66,7 @@ class _Reader(asyncio.Protocol):
             self._seen.delays_ms.append((now - int(found[1])) / 1e6)
         self._tail = text[max(end, len(text) - KEPT_BYTES) :]
         if text.endswith(LAST_CHUNK):
+            self._last = text
             self._end()
 
     def _ask(self) -> None:
@@ -79,7 +82,9 @@ class _Reader(asyncio.Protocol):
     def _end(self) -> None:
         self._seen.tokens += self._count
         self._seen.streams += 1
-        self._seen.short += self._count != self._tokens
+        if self._count != self._tokens:
+            self._seen.short += 1
+            self._seen.refusal = b"%d of %d tokens; at its end %b" % (self._count, self._tokens, self._last[-400:])
         self._ask()
 
 

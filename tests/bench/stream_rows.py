@@ -16,7 +16,7 @@ Ask = Callable[[Server, int, int, int], Sequence[bytes]]
 """Return so many requests for (server, count, tokens, per second)."""
 
 AT_ONCE, FLOOD_TOKENS = 64, 200
-FIRST_STREAMS, FIRST_TOKENS = 16, 30
+FIRST_STREAMS, FIRST_TOKENS = 16, 100
 UPSTREAM_MS = 20.0  # to its first token, at 50/s
 PACE_PER_S, PACED_TOKENS = 50, 200
 MOST_DELAY_MS = 250.0
@@ -39,7 +39,7 @@ class Size(NamedTuple):
     pairs: int
 
 
-FULL, QUICK = Size(5, 192, 64, 2, 3), Size(2, 128, 32, 1, 1)
+FULL, QUICK = Size(5, 192, 64, 2, 3), Size(2, 128, 64, 1, 1)
 
 
 class Measured(NamedTuple):
@@ -90,7 +90,7 @@ async def first_token(servers: Sequence[Server], ask: Ask, size: Size) -> Sequen
             found = await _measure(server, requests, FIRST_TOKENS, at_once=FIRST_STREAMS)
             added[server.name].append(quantile(sorted(found.seen.first_ms), 0.5) - UPSTREAM_MS)
     what = f"first token, {FIRST_STREAMS} streams, above the provider's, p50"
-    return [Row(f"{what}: {name}", values, "ms") for name, values in added.items()]
+    return [*(Row(f"{what}: {name}", values, "ms") for name, values in added.items()), *_ratios(what, added)]
 
 
 async def ladder(servers: Sequence[Server], ask: Ask, size: Size) -> Sequence[Row]:

@@ -74,11 +74,12 @@ def parley(place: Path, upstream: str, *, workers: int = 1) -> Iterator[tuple[Se
 def references(upstream: str) -> Iterator[list[Server]]:
     """Run the others."""
     with ExitStack() as stack:
-        yield [stack.enter_context(_reference(name, upstream)) for name in ("tutorial", "relay")]
+        yield [stack.enter_context(reference(name, upstream)) for name in ("tutorial", "relay")]
 
 
 @contextmanager
-def _reference(name: str, upstream: str) -> Iterator[Server]:
+def reference(name: str, upstream: str) -> Iterator[Server]:
+    """Run one of them."""
     argv = [sys.executable, "-m", "tests.bench.references", name, upstream]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:

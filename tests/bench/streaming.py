@@ -19,7 +19,7 @@ from tests.bench.people import sign_up
 from tests.bench.plot import write_plot
 from tests.bench.servers import CORES, pin
 from tests.bench.stream_rows import FULL, QUICK, Size
-from tests.bench.stream_servers import Server, parley, provider, references
+from tests.bench.stream_servers import Server, parley, provider, reference, references
 from tests.bench.table import Row, show
 
 PEOPLE = 32
@@ -37,7 +37,8 @@ def measure(*, is_quick: bool, only: Sequence[str] = ()) -> list[Row]:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             with parley(place / "one", upstream) as (server, database_url), references(upstream) as others:
                 rows += runner.run(_streams([*others, server], size, only))
-                rows += runner.run(_alone(server, database_url, only))
+                with reference("handshakes", upstream) as bare:
+                    rows += runner.run(_alone(server, bare, database_url, only))
             if not only or "fanout" in only:
                 with parley(place / "two", upstream, workers=2) as (server, _):
                     rows += runner.run(_fan_out(server, size))
@@ -59,10 +60,10 @@ async def _streams(servers: Sequence[Server], size: Size, only: Sequence[str]) -
     return rows
 
 
-async def _alone(server: Server, database_url: str, only: Sequence[str]) -> list[Row]:
+async def _alone(server: Server, bare: Server, database_url: str, only: Sequence[str]) -> list[Row]:
     if only and "joins" not in only:
         return []
-    return await socket_rows.joins(server, await sign_up(server.port, PEOPLE), database_url)
+    return await socket_rows.joins(server, bare, await sign_up(server.port, PEOPLE), database_url)
 
 
 async def _fan_out(server: Server, size: Size) -> list[Row]:
