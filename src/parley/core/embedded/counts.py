@@ -1,5 +1,6 @@
 """The folder in which the workers of one start keep what they count (`core.metrics_folder`). Imports no prometheus."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -10,13 +11,14 @@ from pathlib import Path
 from parley.core.embedded.folder import DataFolder, make_data_folder, make_folder
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # what prometheus_client reads when a worker imports it
+OWNER = "owner"  # locked for as long as its start runs
 
 
 @contextmanager
 def counts_folder(folder: DataFolder, *, is_production: bool) -> Iterator[Path]:
     """Make it afresh: what an earlier start has counted is not ours. Gone when the block ends.
 
-    In the data folder, which one start has for itself; in production, where there may be none, in a temporary one.
+    In the data folder; in production, where there may be none, in a temporary one.
     """
     if is_production:
         path = Path(tempfile.mkdtemp(prefix="parley-metrics-"))
@@ -24,11 +26,31 @@ def counts_folder(folder: DataFolder, *, is_production: bool) -> Iterator[Path]:
         make_data_folder(folder)
         # Workers of a killed parent may still write to files of theirs: ours are in a folder of another name.
         for old in make_folder(folder.run).glob("metrics-*"):
-            shutil.rmtree(old, ignore_errors=True)
+            if not _is_owned(old):
+                shutil.rmtree(old, ignore_errors=True)
         path = make_folder(folder.run / f"metrics-{os.getpid()}")
         shutil.rmtree(path)
         make_folder(path)
+    owner = os.open(path / OWNER, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(owner, fcntl.LOCK_EX)
     try:
         yield path
     finally:
+        os.close(owner)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_owned(path: Path) -> bool:
+    """Whether the start that made it still runs: with engines of elsewhere, several may share a data folder."""
+    try:
+        descriptor = os.open(path / OWNER, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
