@@ -90,7 +90,7 @@ class OpenAIClient:
         response = await self._open(request, deadlines)
         try:
             chunks = self._chunks_of(response)
-            batches = self._read(chunks, answer, deadlines)
+            batches = self._read(chunks, answer, deadlines, request)
             try:
                 yield batches
             finally:
@@ -108,7 +108,7 @@ class OpenAIClient:
         except TimeoutError as error:
             raise deadlines.failure() if timer.expired() else _transport_failure(error) from error
         except APIStatusError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, request) from error
         except TRANSPORT_FAULTS as error:
             raise _transport_failure(error) from error
 
@@ -143,7 +143,7 @@ class OpenAIClient:
             raise ModelError(port.GARBLED, is_retryable=True, status=response.status_code, detail=f"answered {kind}")
         return http_response.aiter_raw()
 
-    async def _read(self, chunks: Any, answer: Answer, deadlines: Deadlines) -> Any:
+    async def _read(self, chunks: Any, answer: Answer, deadlines: Deadlines, request: ModelRequest) -> Any:
         clock = self._clock
         while not answer.is_done:
             data: bytes | None = None
@@ -167,11 +167,11 @@ class OpenAIClient:
                 yield events
                 deadlines.come_back(clock.monotonic())
             if answer.failure is not None:
-                answer.failure.detail = loggable(answer.failure.detail, self._key)
+                answer.failure.detail = loggable(answer.failure.detail, self._key, request)
                 raise answer.failure
 
-    def _refusal(self, error: APIStatusError) -> ModelError:
-        said = loggable(error.response.text, self._key)
+    def _refusal(self, error: APIStatusError, request: ModelRequest) -> ModelError:
+        said = loggable(error.response.text, self._key, request)
         wait_s = parse_retry_after(error.response.headers, self._clock.now())
         return refusal(error.status_code, detail=said, retry_after_s=wait_s)
 

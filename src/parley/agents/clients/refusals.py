@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+import orjson
+
 from parley.agents.clients import port
-from parley.agents.clients.port import ModelError
+from parley.agents.clients.port import ModelError, ModelRequest
 from parley.agents.clients.storable import storable
 
 DETAIL_CHARS = 500  # for the log: enough for a sentence, not for a page
+LEAST_CHARS, ECHO_CHARS = 8, 24  # of a message that is repeated; errors share shorter words with any prompt
 # Request Timeout, Conflict (a lock at the provider), Too Early: the same call may succeed a moment later.
 PASSING = frozenset({408, 409, 425})
 # 429 also says that the account is empty; no waiting helps against that.
@@ -28,10 +31,29 @@ def refusal(status: int, *, detail: str = "", retry_after_s: float | None = None
     )
 
 
-def loggable(detail: str, secret: str) -> str:
-    """Return what a provider said, fit for the log: it may echo the key, and say a lot."""
-    detail = storable(detail)
-    return (detail.replace(secret, "***") if secret else detail)[:DETAIL_CHARS]
+def loggable(detail: str, secret: str, request: ModelRequest) -> str:
+    """Return what a provider said, fit for the log: it may echo the key and what was asked, and say a lot."""
+    detail = _unescaped(storable(detail))
+    detail = (detail.replace(secret, "***") if secret else detail)[:DETAIL_CHARS]
+    return "withheld: it repeats what was asked" if _repeats(detail, request) else detail
+
+
+def _repeats(detail: str, request: ModelRequest) -> bool:
+    """Whether it holds a short message whole, or a stretch of a long one."""
+    asked = [text for message in request.messages if (text := str(message.get("content") or "").strip())]
+    if any(len(text) >= LEAST_CHARS and text in detail for text in asked):
+        return True
+    # An echo of two lengths holds at least one of these stretches whole.
+    starts = range(0, len(detail) - ECHO_CHARS + 1, ECHO_CHARS // 2)
+    return any(detail[start : start + ECHO_CHARS] in text for start in starts for text in asked)
+
+
+def _unescaped(detail: str) -> str:
+    """Return JSON with its letters as they are; anything else as it is."""
+    try:
+        return orjson.dumps(orjson.loads(detail)).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return detail
 
 
 def _meaning(status: int) -> tuple[str, bool]:
