@@ -14,7 +14,11 @@ RICH = (
     "## Returns\n\nYou have **30 days**, see [the page](https://shop.example/returns) [1].\n\n- one\n- two\n\n"
     "| Size | Left |\n| --- | --- |\n| S | 2 |\n\n```python\nprint('hello')\n```\n\n> As it says there."
 )
-SOURCES = [{"number": 1, "title": "Returns", "url": "https://shop.example/returns", "excerpt": "Thirty days."}]
+LONG = "Return a jacket, a coat or any other worn-in outdoor gear that was made to be repaired"
+SOURCES = [
+    {"number": 1, "title": "Returns", "url": "https://shop.example/returns", "excerpt": "Thirty days."},
+    {"number": 2, "title": LONG, "url": None, "excerpt": "Sixty days."},
+]
 STEPS = [{"call_id": "c", "name": "search", "label": "Searched the help centre", "ok": True, "summary": "2 found"}]
 ROWS = (
     row(1, "user", "Can I return it?"),
@@ -158,3 +162,17 @@ def test_every_target_is_large_enough(open_page: Callable[..., Any]) -> None:
         ".filter(([, width, height]) => width < 43.5 || height < 43.5)"
     )
     assert small == []
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_nothing_is_wider_than_the_panel(open_page: Callable[..., Any], width: int) -> None:
+    """A long title is cut; what may be wide, a table or code, scrolls in itself."""
+    page = open_page("about:blank", viewport={"width": width, "height": 844})
+    Scripted(page, *ROWS)
+    page.goto(page.service + f"/chat?conversation={CONVERSATION}")
+    page.locator("article").nth(5).wait_for()
+    wide = page.locator("article :not(.wide *, pre *)").evaluate_all(
+        "(nodes) => nodes.filter((node) => node.checkVisibility() && node.getBoundingClientRect().right > innerWidth)"
+        ".map((node) => node.outerHTML.slice(0, 80))"
+    )
+    assert wide == []

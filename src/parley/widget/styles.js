@@ -94,7 +94,7 @@ article.user { align-items: flex-end }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; margin: 0 0 6px; padding: 0; list-style: none }
 .chips li { display: flex; align-items: center; gap: 6px; padding: 3px 11px 3px 8px; border: 1px solid var(--_line); border-radius: 14px; font-size: .84em; color: var(--_muted) }
 .chips svg { inline-size: 15px; block-size: 15px }
-.sources { inline-size: 100%; max-inline-size: 88%; margin: 8px 0 0; padding: 0; list-style: none; display: grid; gap: 4px; font-size: .88em }
+.sources { inline-size: 100%; max-inline-size: 88%; margin: 8px 0 0; padding: 0; list-style: none; display: flex; flex-direction: column; gap: 4px; font-size: .88em }
 summary { display: flex; align-items: center; gap: 8px; min-block-size: 44px; padding: 4px 12px; cursor: pointer; list-style: none; border: 1px solid var(--_line); border-radius: 12px }
 summary::-webkit-details-marker { display: none }
 summary b { flex: none; min-inline-size: 22px; block-size: 22px; border-radius: 7px; background: var(--_surface); text-align: center; line-height: 22px; font-size: .9em }
