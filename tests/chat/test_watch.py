@@ -12,7 +12,7 @@ A, B = UUID(int=1), UUID(int=2)
 
 def poll(watch: Watch, at: float, *, took_s: float = 0.01, **counters: int | None) -> set[UUID]:
     names = {"a": A, "b": B}
-    return watch.poll({names[name]: counter for name, counter in counters.items()}, at, at + took_s)
+    return set(watch.poll({names[name]: counter for name, counter in counters.items()}, at, at + took_s))
 
 
 def test_a_counter_that_stands_still_is_dead_after_five_beats() -> None:

@@ -29,6 +29,8 @@ _OTHERS = text("""
     WHERE coalesce(w.boot_id, o.owner) <> :boot_id
 """).bindparams(bindparam("boot_id", type_=Uuid()))
 
+_FIND_BEAT = text("SELECT beat FROM workers WHERE boot_id = :boot_id").bindparams(bindparam("boot_id", type_=Uuid()))
+
 _UNOWNED = text("""
     SELECT m.conversation_id, m.id FROM messages m
     WHERE m.status IN ('queued', 'streaming', 'stopping') AND (m.owner IS NULL OR m.owner = ANY(:dead))
@@ -70,6 +72,12 @@ async def beat(db: AsyncSession, boot_id: UUID) -> Sequence[Mine]:
 async def list_others(db: AsyncSession, boot_id: UUID) -> Sequence[Other]:
     """Return every other worker that beats or owns."""
     return [Other(*row) for row in await db.execute(_OTHERS, {"boot_id": boot_id})]
+
+
+async def find_beat(db: AsyncSession, boot_id: UUID) -> int | None:
+    """Return a worker's counter; None where it has no row."""
+    found: int | None = await db.scalar(_FIND_BEAT, {"boot_id": boot_id})
+    return found
 
 
 async def list_unowned(db: AsyncSession, dead: Collection[UUID], most: int) -> Sequence[tuple[UUID, UUID]]:

@@ -15,7 +15,7 @@ from parley.chat.owner_queries import Mine
 from parley.chat.replies import Replies, Writing
 from parley.chat.rows import change_of
 from parley.chat.service import Claimed, Committed
-from parley.chat.watch import Watch
+from parley.chat.watch import Dead, Watch
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
@@ -68,7 +68,7 @@ class Owners:
             dead = self._watch.poll({other.boot_id: other.beat for other in others}, asked_at, self._clock.monotonic())
             room = min(CLAIMS_AT_ONCE, self._replies.room)
             unowned = await owner_queries.list_unowned(db, dead, max(room, 1))
-            await self._bury(db, dead - {other.boot_id for other in others if other.owns})
+            await self._bury(db, set(dead) - {other.boot_id for other in others if other.owns})
         self._mind(mine, running)
         # What nobody writes goes before new questions.
         self._replies.has_backlog = len(unowned) >= max(room, 1)
@@ -93,7 +93,7 @@ class Owners:
             if is_same and message_id not in rows:
                 self._replies.end_early(message_id, "fenced")
 
-    async def _claim(self, conversation_id: UUID, message_id: UUID, dead: Collection[UUID]) -> None:
+    async def _claim(self, conversation_id: UUID, message_id: UUID, dead: Dead) -> None:
         try:
             await self._clock.sleep(random() * CLAIM_DELAY_S)  # noqa: S311  # spreads load, guards nothing
             async with self._slots:
@@ -106,7 +106,7 @@ class Owners:
         finally:
             self._claiming.discard(message_id)
 
-    async def _store_claim(self, conversation_id: UUID, message_id: UUID, dead: Collection[UUID]) -> Committed | None:
+    async def _store_claim(self, conversation_id: UUID, message_id: UUID, dead: Dead) -> Committed | None:
         if not self._replies.room or message_id in self._replies.running:
             return None
         committed = Committed(conversation_id)
@@ -115,8 +115,8 @@ class Owners:
             reply = await repository.find_message(db, message_id)
             if conversation is None or reply is None or reply.status not in LIVE:
                 return None
-            is_orphan = reply.owner in dead
-            if reply.owner is not None and not is_orphan:
+            is_orphan = reply.owner is not None
+            if reply.owner is not None and not await _is_gone(db, reply.owner, dead):
                 return None
             if reply.status == "queued" and await repository.next_queued(db, conversation_id) is not reply:
                 return None
@@ -160,3 +160,8 @@ class Owners:
         long_dead = [boot_id for boot_id, beats in self._still.items() if beats > BURIED_AFTER_BEATS]
         if long_dead:
             await owner_queries.bury(db, long_dead)
+
+
+async def _is_gone(db: AsyncSession, owner: UUID, dead: Dead) -> bool:
+    """Whether it still stands where it stood: this worker may have stood still itself since it saw that."""
+    return owner in dead and await owner_queries.find_beat(db, owner) == dead[owner]

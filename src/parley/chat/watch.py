@@ -10,6 +10,9 @@ STILL_S = 2.5  # a beat comes every half second: five in a row are missing
 ANSWER_S = 1.0  # a poll that took longer says nothing about when the counter was read
 APART_S = 1.5  # nor do polls between which this worker itself may have stood still
 
+Dead = Mapping[UUID, int | None]
+"""Workers that stand still, and the counter each stands at; None where it has none."""
+
 
 class Watch:
     """What this worker has seen of the others."""
@@ -23,8 +26,8 @@ class Watch:
         self._seen.clear()
         self._last_at = None
 
-    def poll(self, counters: Mapping[UUID, int | None], asked_at: float, answered_at: float) -> set[UUID]:
-        """Take what a poll brought; return whose counter stood still through an unbroken watch."""
+    def poll(self, counters: Mapping[UUID, int | None], asked_at: float, answered_at: float) -> Dead:
+        """Take what a poll brought; return whose counter stood still through an unbroken watch, and at what."""
         is_broken = answered_at - asked_at > ANSWER_S or (
             self._last_at is not None and answered_at - self._last_at > APART_S
         )
@@ -37,4 +40,4 @@ class Watch:
             # Since when: the end of the first poll that saw it so, and up to the beginning of this one.
             seen[boot_id] = before if before is not None and before[0] == counter else (counter, answered_at)
         self._seen = seen
-        return {boot_id for boot_id, (_, since) in seen.items() if asked_at - since >= STILL_S}
+        return {boot_id: counter for boot_id, (counter, since) in seen.items() if asked_at - since >= STILL_S}

@@ -27,6 +27,8 @@ class Mutation:
     name: str
     patches: Sequence[Patch] = ()
     rules: Mapping[str, bool] = field(default_factory=dict)
+    seeds: Sequence[int] = range(400)
+    """In one of these histories it is noticed; named where it takes thousands to meet one."""
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")
@@ -218,6 +220,7 @@ MUTATIONS = [
         "a missed poll does not break the watch",
         [(watch.Watch, "missed", _nothing), (watch, "APART_S", 1e9), (watch, "ANSWER_S", 1e9)],
     ),
+    Mutation("a takeover is not thought over", rules={"looks_at_the_dead_again": False}, seeds=[13062902159]),
     Mutation("a question is acknowledged before its commit", rules={"acknowledges_after_the_commit": False}),
     Mutation("a client_id is not looked up", rules={"knows_client_ids": False}),
 ]

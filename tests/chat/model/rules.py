@@ -21,6 +21,7 @@ class Rules:
     reads_one_snapshot: bool = True
     stops_writing_at_the_end: bool = True
     claims_after_lost_commits: bool = True
+    looks_at_the_dead_again: bool = True
     knows_client_ids: bool = True
     lost_replies_take_an_attempt: bool = True
     resets_what_is_far_behind: bool = True

@@ -17,6 +17,7 @@ from parley.chat.protocol import OnBusy
 from parley.chat.reading import Standing
 from parley.chat.repository import ToStop
 from parley.chat.service import Claimed, Committed
+from parley.chat.watch import Dead
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 WRITTEN = ("streaming", "stopping")
@@ -242,6 +243,12 @@ class Store:
             for index, row in enumerate(found)
             if (row.owner is None or row.owner in dead) and (row.status != "queued" or index == 0)
         ]
+
+    def still_dead(self, dead: Dead) -> Dead:
+        """Return those whose counter has not moved since."""
+        if not self._rules.looks_at_the_dead_again:
+            return dead
+        return {boot_id: beat for boot_id, beat in dead.items() if self.beats.get(boot_id) == beat}
 
     def claim(self, boot_id: UUID, message_id: UUID, dead: Collection[UUID]) -> Committed:
         """Take a reply that nobody writes."""

@@ -1,6 +1,6 @@
 """A worker: what crashes, is paused and goes on; its round trips; its beat, its watch and its claims; its sweep."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -11,7 +11,7 @@ from tests.chat.model.writing import Writer, Writing
 
 from parley.chat.repository import ToStop
 from parley.chat.service import Committed
-from parley.chat.watch import Watch
+from parley.chat.watch import Dead, Watch
 
 if TYPE_CHECKING:
     from tests.chat.model.world import World
@@ -163,16 +163,17 @@ class Worker:
             if writing is not None and message_id not in mine:
                 self.writer.end_early(message_id, "fenced")
 
-    def _found(self, dead: Collection[UUID], unowned: list[UUID] | None) -> None:
+    def _found(self, dead: Dead, unowned: list[UUID] | None) -> None:
         for message_id in unowned or ():
             if message_id not in self._claiming:
                 self._claiming.add(message_id)
                 self.later(self.world.random.uniform(0, 0.2), partial(self._claim, message_id, dead))
 
-    def _claim(self, message_id: UUID, dead: Collection[UUID]) -> None:
+    def _claim(self, message_id: UUID, dead: Dead) -> None:
         def claim() -> Committed:
-            self.world.check_owner_is_gone(message_id, dead)
-            committed = self.world.store.claim(self.boot_id, message_id, dead)
+            gone = self.world.store.still_dead(dead)
+            self.world.check_owner_is_gone(message_id, gone)
+            committed = self.world.store.claim(self.boot_id, message_id, gone)
             self.writer.expect_all(committed)
             return committed
 
