@@ -138,8 +138,29 @@ def test_a_worker_that_dies_while_it_folds_loses_nothing_and_counts_nothing_twic
 def test_a_reader_that_was_frozen_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_folder, "TURN_S", 0.1)
     leave_counts(folder, 100_000, 5)
-    with MetricsFolder(folder).turn():
+    with MetricsFolder(folder).turn() as is_ours:
+        assert is_ours
         assert scrape(folder)["a_total"] == 5
+        assert (folder / "counter_100000.db").exists(), "only in one's own turn"
+    assert scrape(folder)["a_total"] == 5
+    assert not (folder / "counter_100000.db").exists()
+
+
+def test_a_file_that_another_takes_away_while_it_is_read_is_looked_for_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_counts(folder, 100_000, 5)
+    looked: list[list[str]] = []
+    look = MetricsFolder.sweep
+
+    def sweep(self: MetricsFolder, *, folds: bool) -> list[str]:
+        files = look(self, folds=folds)
+        looked.append(files)
+        return [*files, str(folder / "counter_99999.db")] if len(looked) < 3 else files
+
+    monkeypatch.setattr(MetricsFolder, "sweep", sweep)
+    assert scrape(folder)["a_total"] == 5
+    assert len(looked) == 3
 
 
 def test_a_number_that_is_used_again_brings_no_state_back(folder: Path) -> None:

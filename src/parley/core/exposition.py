@@ -5,6 +5,7 @@ Made in a thread, by one caller at a time; whoever comes meanwhile gets the same
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -13,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from parley.core.metrics_folder import MetricsFolder
 
+READINGS = 5  # out of turn
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -35,6 +37,14 @@ class _AllWorkers(Collector):
         self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        with self._folder.turn():
-            metrics: Iterable[Metric] = MultiProcessCollector.merge(self._folder.sweep())  # type: ignore[no-untyped-call]
+        with self._folder.turn() as is_ours:
+            for _ in range(READINGS):
+                # Out of turn, whoever has it may take a file away meanwhile.
+                with suppress(FileNotFoundError):
+                    return self._read(folds=is_ours)
+            return self._read(folds=is_ours)
+
+    def _read(self, *, folds: bool) -> Iterable[Metric]:
+        files = self._folder.sweep(folds=folds)
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         return sorted(metrics, key=lambda metric: metric.name)

@@ -44,33 +44,35 @@ class MetricsFolder:
             os.close(self._mine)
             self._mine = None
 
-    def sweep(self) -> list[str]:
-        """Fold what the dead have counted into one, and return the files whose sums are right now."""
+    def sweep(self, *, folds: bool) -> list[str]:
+        """Return the files whose sums are right now; fold what the dead have counted into one, in one's own turn."""
         self._finish_folding()
         found = [(match[1], int(match[2])) for file in self._path.iterdir() if (match := _FILE.match(file.name))]
         dead = sorted(pid for pid in {pid for _, pid in found} - {_PAST} if not self._is_alive(pid))
         for kind, pid in found:
             if pid in dead and kind.startswith("gauge"):
-                (self._path / f"{kind}_{pid}.db").unlink()
-        for start in range(0, len(dead), AT_ONCE):
-            for kind in ("counter", "histogram"):
-                self._fold(kind, dead[start : start + AT_ONCE])
-        for pid in dead:
-            (self._path / f"{pid}.alive").unlink(missing_ok=True)
+                (self._path / f"{kind}_{pid}.db").unlink(missing_ok=True)
+        if folds:
+            for start in range(0, len(dead), AT_ONCE):
+                for kind in ("counter", "histogram"):
+                    self._fold(kind, dead[start : start + AT_ONCE])
+            for pid in dead:
+                (self._path / f"{pid}.alive").unlink(missing_ok=True)
         return sorted(str(file) for file in self._path.glob("*.db"))
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Have the folder for oneself; without it where whoever has it does not move."""
+    def turn(self) -> Iterator[bool]:
+        """Have the folder for oneself; False where whoever has it does not move."""
         descriptor = os.open(self._path / "turn", os.O_RDWR | os.O_CREAT, 0o600)
-        latest = time.monotonic() + TURN_S
+        latest, is_ours = time.monotonic() + TURN_S, False
         try:
-            while time.monotonic() < latest:
-                with suppress(BlockingIOError):
+            while not is_ours and time.monotonic() < latest:
+                try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(POLL_S)  # noqa: TID251  # a thread's
-            yield
+                    is_ours = True
+                except BlockingIOError:
+                    time.sleep(POLL_S)  # noqa: TID251  # a thread's
+            yield is_ours
         finally:
             os.close(descriptor)
 
