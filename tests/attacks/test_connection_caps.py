@@ -10,7 +10,18 @@ from contextlib import AsyncExitStack
 
 import pytest
 from tests.attacks.claims import assert_refused
-from tests.attacks.wires import Talk, dialled, following, knock, port_of, socket_to, talk, watching
+from tests.attacks.wires import (
+    ENDLESS,
+    Talk,
+    chatting,
+    dialled,
+    following,
+    knock,
+    port_of,
+    socket_to,
+    talk,
+    watching,
+)
 from tests.conftest import Start
 from tests.fixtures.service import Service
 
@@ -177,7 +188,7 @@ def deaf(peer: sockets.socket) -> None:
 
 
 @pytest.mark.skipif(not hasattr(sockets, "TCP_USER_TIMEOUT"), reason="needs the kernel's packet filter")
-async def test_who_vanishes_without_a_word_is_let_go_and_the_answer_goes_on(start_on_socket: Start) -> None:
+async def test_who_vanishes_without_a_word_is_let_go_and_the_others_stay(start_on_socket: Start) -> None:
     variables = {"PARLEY_TCP_USER_TIMEOUT_MS": "1500", "PARLEY_CHAT_COMMENT_S": "0.3", "PARLEY_CHAT_SWEEP_S": "0.3"}
     async with start_on_socket(**variables, PARLEY_CHAT_HEARTBEAT_S="0.5") as service:
         await service.parts["readiness"].wait()
@@ -205,3 +216,21 @@ async def test_who_vanishes_without_a_word_is_let_go_and_the_answer_goes_on(star
             )
             assert told.is_success
             assert (await present.until("conversation"))[-1]["title"] == "Still here"
+
+
+@pytest.mark.skipif(not hasattr(sockets, "TCP_USER_TIMEOUT"), reason="needs the kernel's packet filter")
+async def test_an_answer_goes_on_when_all_who_watched_it_have_vanished(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket, pace_s=0.05, PARLEY_TCP_USER_TIMEOUT_MS="1500") as service:
+        chat = await talk(service)
+        async with watching(chat) as socket, following(chat) as stream:
+            asked = await chat.ask(ENDLESS)
+            await socket.until("token")
+            await stream.until("token")
+            deaf(socket.writer.get_extra_info("socket"))
+            deaf(stream.response.extensions["network_stream"].get_extra_info("socket"))
+            await until_free(service, within_s=8)
+            [_, reply] = await chat.messages()
+            assert reply["status"] == "streaming"
+            path = f"/chat/messages/{asked['reply']['id']}/stop"
+            ended = (await service.http.post(path, headers=chat.account.headers)).json()["message"]
+            assert (ended["status"], bool(ended["content"])) == ("stopped", True)

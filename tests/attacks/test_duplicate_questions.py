@@ -67,6 +67,17 @@ async def test_twins_without_a_conversation_make_one(start_on_socket: Start) -> 
         assert len(listed.json()["data"]) == 1, "nothing is left of the twins that lost"
 
 
+async def test_a_question_that_is_known_costs_nothing_again(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket, PARLEY_LIMIT_ASK="1/hour") as service:
+        chat = await talk(service)
+        path, body = f"/chat/conversations/{chat.id}/messages", {"content": "Hello", "client_id": "c-1"}
+        first, again = [await post(service, chat.account, path, body) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (202, 200)
+        assert first.json()["reply"]["id"] == again.json()["reply"]["id"]
+        assert (await asked_over_socket(chat, "c-1", "Hello"))["duplicate"]
+        assert_refused(await post(service, chat.account, path, body | {"client_id": "c-2"}), 429, code="rate_limited")
+
+
 async def test_the_same_id_for_something_else_is_refused_on_every_route(start_on_socket: Start) -> None:
     async with chatting(start_on_socket) as service:
         chat = await talk(service)

@@ -9,9 +9,12 @@ import httpx
 import pytest
 from tests.attacks.claims import assert_refused
 from tests.conftest import Start
-from tests.fixtures.service import PASSWORD, Account, Service
+from tests.fixtures.service import PASSWORD, SECRET, Account, Service
+
+from parley.auth.tokens import TokenCodec
 
 PROMISED_S = 5.0
+ACCESS_S = 15 * 60
 End = Callable[[Service, Account], Awaitable[object]]
 
 
@@ -141,6 +144,12 @@ async def test_an_access_token_of_a_deleted_account_is_refused(start: Start, dat
         assert_refused(await me(service, account), 401)
         body = {"refresh_token": account.refresh_token}
         assert_refused(await service.http.post("/auth/refresh", json=body), 401)
+
+
+async def test_no_access_token_outlives_a_quarter_of_an_hour_unless_told_to(service: Service) -> None:
+    account = await service.register()
+    claims = TokenCodec([SECRET], "parley", "parley").decode_access(account.access_token, time.time())
+    assert claims.exp - time.time() <= ACCESS_S
 
 
 async def test_an_access_token_ends_by_itself(start: Start) -> None:

@@ -1,11 +1,12 @@
 """Requests that two servers would cut differently (RELIABILITY 5: 29): refused, or cut as the RFC says."""
 
 import asyncio
+import json
 import re
 from typing import Any
 
 import pytest
-from tests.attacks.wires import dialled, port_of, talk
+from tests.attacks.wires import chatting, dialled, port_of, talk
 from tests.conftest import Start
 
 HIDDEN = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -51,7 +52,7 @@ AMBIGUOUS: dict[str, bytes] = {
     "a chunk that ends with nothing": post(TE, body=b"1\r\nA0\r\n\r\n" + HIDDEN),
     "a chunk extension with a bare LF": post(TE, body=b"1;a\nb\r\nA\r\n0\r\n\r\n" + HIDDEN),
     "a chunk size ended by LF": post(TE, body=b"1\nA\r\n0\r\n\r\n" + HIDDEN),
-    "a folded header": post(b"X: a\r\n b", body=b"") + b"",
+    "CL folded into another header": post(b"X: a\r\n " + CL % len(HIDDEN), body=HIDDEN),
     "NUL in a header": post(b"X: a\x00b", body=HIDDEN),
     "a space before the first header": b"GET /health/live HTTP/1.1\r\n Host: x\r\nHost: y\r\n\r\n" + HIDDEN,
     "no version": b"GET /health/live\r\n\r\n" + HIDDEN,
@@ -90,7 +91,7 @@ async def test_what_is_hidden_in_an_ambiguous_request_is_never_served(
     async with start_on_socket() as service:
         port = port_of(service)
         cases = list(AMBIGUOUS.items())
-        answers = await asyncio.gather(*(said_to(port, request + HIDDEN * 0) for _, request in cases))
+        answers = await asyncio.gather(*(said_to(port, request) for _, request in cases))
         for (name, _), statuses in zip(cases, answers, strict=True):
             with subtests.test(name):
                 assert len(statuses) <= 1, statuses
@@ -137,6 +138,31 @@ async def test_requests_in_one_go_are_answered_in_order_each_as_its_own_caller(
         assert re.findall(r'"id":"([^"]+)"', answer) == told * 2
         lines = [entry for entry in logs if entry["event"] == "request_served" and entry["path"] == "/auth/me"]
         assert [entry["request_id"] for entry in lines] == [f"request-{n:04}" for n in range(11)]
+
+
+async def test_a_request_says_nothing_of_the_one_before_it(start_on_socket: Start, logs: list[dict[str, Any]]) -> None:
+    """What one request has told of itself does not stand in the log line of the next one on its connection."""
+    async with chatting(start_on_socket) as service:
+        first, second = await talk(service), await talk(service)
+        body = json.dumps({"message": "Hello", "conversation_id": first.id}).encode()
+        asks = (
+            f"POST /chat/send HTTP/1.1\r\nHost: x\r\nAuthorization: {first.account.headers['Authorization']}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        looks = (
+            f"GET /auth/me HTTP/1.1\r\nHost: x\r\nAuthorization: {second.account.headers['Authorization']}\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        logs.clear()
+        async with dialled(port_of(service)) as peer:
+            await peer.send(asks.encode() + body + looks.encode())
+            answer = await peer.rest()
+
+        assert re.findall(rb"HTTP/1.1 (\d{3})", answer) == [b"200", b"200"]
+        asked, looked = (entry for entry in logs if entry["event"] == "request_served")
+        assert (asked["path"], asked["conversation_id"]) == ("/chat/send", first.id)
+        assert looked["path"] == "/auth/me"
+        assert "conversation_id" not in looked
 
 
 async def test_a_body_is_not_the_beginning_of_the_next_request(start_on_socket: Start) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.attacks.test_smuggling import AMBIGUOUS, said_to
 from tests.bench.wire import Answer, Connection, request
 from tests.ops.front import SHARED, Front, needs_nginx, nginx
 from tests.soak.taps import tap
@@ -144,6 +145,16 @@ async def test_tokens_come_one_by_one(stage: Stage, anna: Person) -> None:
         assert len(pace) > 30
         assert percentile(pace, 0.5) < 0.1
     await stage.settle(conversation)
+
+
+async def test_no_request_is_hidden_from_nginx(stage: Stage) -> None:
+    """Parley serves what nginx has seen, each as often: both cut alike what two servers might cut differently."""
+    front, serving, hidden = front_of(stage), stage.chatting.serving, '"path":"/smuggled"'
+    told = len(serving.out)
+    await asyncio.gather(*(said_to(front.port, request) for request in AMBIGUOUS.values()))
+    await asyncio.sleep(1.0)  # lines are written behind the answers
+    assert '"path":"/auth/token"' in serving.out[told:], "some of them are let through"
+    assert serving.out[told:].count(hidden) == front.access.count(hidden)
 
 
 async def test_idle_viewers_are_kept_by_what_parley_says(place: Path, at_leisure: None) -> None:

@@ -46,6 +46,8 @@ async def test_who_is_there_is_served_and_who_comes_later_is_served_later(place:
                 with suppress(OSError):
                     strangers.append((await asyncio.open_connection("127.0.0.1", chatting.serving.port))[1])
             worker = chatting.serving.workers()
+            async with chatting.http(anna) as http:
+                assert not await is_answered(http), "there was a descriptor left"
             for tab in tabs:
                 assert (await tab.until_end(reply))["status"] == "complete"
                 assert tab.history.text(reply) == said(150)

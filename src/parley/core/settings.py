@@ -139,7 +139,7 @@ class ServerSettings(Slice):
     head_timeout_s: PositiveFloat = Field(10.0, description="Seconds the head of a request may take to arrive.")
     keep_alive_s: PositiveInt = Field(65, le=75, description="Seconds an idle HTTP connection is kept.")
     tcp_user_timeout_ms: PositiveInt = Field(
-        30_000, description="Milliseconds until a peer that acknowledges nothing is dropped (Linux)."
+        14_000, description="Milliseconds until a peer that acknowledges nothing is dropped (Linux)."
     )
     send_buffer_bytes: PositiveInt = Field(131_072, description="Kernel send buffer of a connection, in bytes.")
     trusted_proxies: Networks = Field(
