@@ -1,22 +1,21 @@
-"""One PostgreSQL and one Valkey a run, a fresh database a test, and the guards over all of them."""
+"""One PostgreSQL and one Valkey a run, an empty database a test, and the guards over all of them."""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import pytest_asyncio
 import redis.asyncio
 import structlog
-from tests.fixtures.engines import TEMPLATE
+from tests.fixtures.begun import RUN_FOLDER
+from tests.fixtures.databases import Databases
 from tests.fixtures.guards import LoopGuard, is_asynchronous, loop_guard, no_task_left
 from tests.fixtures.service import Service, in_process, on_socket, settings_for
 from tests.fixtures.shortcuts import take_shortcuts
@@ -29,6 +28,9 @@ __all__ = ["loop_guard", "no_task_left"]
 
 DATABASE, REDIS = "PARLEY_TEST_DATABASE_URL", "PARLEY_TEST_REDIS_URL"
 ENGINES_START_S = 60.0
+TESTS = Path(__file__).parent
+LONG = {TESTS / "story", TESTS / "ops", TESTS / "cli", TESTS / "core" / "embedded"}
+_databases = Databases()
 _engines: list[tuple[subprocess.Popen[str], tempfile.TemporaryDirectory[str]]] = []
 
 
@@ -53,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not line:
         pytest.exit("the test engines did not start", returncode=1)
     where = json.loads(line)
+    os.environ[RUN_FOLDER] = folder.name
     os.environ[DATABASE], os.environ[REDIS] = where["database_url"], where["redis_url"]
 
 
@@ -69,10 +72,15 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ask every asynchronous test whether it leaves a task behind."""
+    """Ask every asynchronous test whether it leaves a task behind; begin with what takes long.
+
+    Of two test processes one has the first half then. What the other takes over from its end is short, so that
+    services that tests share are started once, and nobody is left with a long test when the other is done.
+    """
     for item in items:
         if is_asynchronous(item):
             item.fixturenames.insert(0, "no_task_left")  # type: ignore[attr-defined]
+    items.sort(key=lambda item: item.path.parent not in LONG)
 
 
 def pytest_collection_finish() -> None:
@@ -115,15 +123,10 @@ def at_leisure(loop_guard: LoopGuard) -> Iterator[None]:
 
 @pytest_asyncio.fixture
 async def database_url() -> AsyncIterator[str]:
-    """A database of the test's own, copied from the migrated template."""
-    url, name = os.environ[DATABASE], f"test_{uuid.uuid4().hex[:16]}"
-    admin = await asyncpg.connect(url)
-    try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        yield url.replace("/parley?", f"/{name}?")
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
+    """A migrated, empty database that no other test uses meanwhile."""
+    own = await _databases.take(os.environ[DATABASE])
+    yield own
+    await _databases.give_back(os.environ[DATABASE], own)
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from tests.attacks.processes import served
 
-STORM = 30
+STORM = 16
 COST = 12
 PROMISED_S, MARGIN = 0.050, 4  # the promise, and what a machine shared with other tests is forgiven
 EVERY_S = 0.010

@@ -19,7 +19,7 @@ from parley.core.embedded.binaries import valkey_server
 
 PAUSED_S = 5.0
 LIMIT = 5
-SPARE_S = 1.5  # for a busy machine; far below what a hung Redis would cost without the deadlines
+SPARE_S = 3.0  # for a busy machine; far below what a hung Redis would cost without the deadlines
 # A limit is decided within 0.25 s; ending a session also tells the others, within 0.5 s; a health check has 1 s.
 LIMIT_S, TELL_S, TICKET_S, CHECK_S = 0.25, 0.5, 1.0, 1.0
 HEALS_S = 10.0

@@ -36,7 +36,8 @@ def parrot(body: dict[str, Any]) -> Iterator[Piece]:
 
 @asynccontextmanager
 async def chatting(start_on_socket: Start, *, pace_s: float = 0.0, **variables: str) -> AsyncIterator[Service]:
-    """Run the service with that model."""
+    """Run the service with that model, on a machine that has other work to do."""
+    variables = {"PARLEY_CHAT_LOOP_LAG_S": "10", **variables}
     async with (
         open_demo(reply=parrot, pace_s=pace_s) as url,
         start_on_socket(PARLEY_MODEL_BASE_URL=url, PARLEY_MODEL_API_KEY="k", **variables) as service,

@@ -1,8 +1,13 @@
-"""The real `parley` command in a process of its own, in an empty folder and an environment without anything of ours."""
+"""The real `parley` command in a process of its own, in an empty folder and an environment without anything of ours.
+
+`parley` forks it from a process that has everything imported; `cold_parley` is `python -m parley` as anybody starts it,
+and at least one test of each command asks for it.
+"""
 
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import uuid
@@ -17,6 +22,7 @@ import pytest_asyncio
 from tests.conftest import DATABASE
 
 COMMAND_TIMEOUT_S = 60.0
+WARM = Path(__file__).parents[1] / "fixtures" / "warm.py"
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 
 
@@ -46,20 +52,42 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def parley(folder: Path) -> Parley:
-    """The command with its arguments, what it reads, and the environment variables it gets."""
+def inherited() -> dict[str, str]:
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[tuple[str, ...]]:
+    """The start of a command line that runs a command without its imports."""
+    with tempfile.TemporaryDirectory() as place:
+        path = str(Path(place) / "socket")
+        server = subprocess.Popen(
+            [sys.executable, "-P", str(WARM), "serve", path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=inherited(),
+        )
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"listening\n"
+        yield sys.executable, "-I", "-S", str(WARM), "run", path
+        server.stdin.close()
+        server.stdout.close()
+        assert server.wait(COMMAND_TIMEOUT_S) == 0
+
+
+def runner(folder: Path, *command: str) -> Parley:
+    """Return what runs this command with its arguments, what it reads, and the environment variables it gets."""
 
     async def run(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
-        environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        environ |= {"PARLEY_DATA_DIR": str(folder / "data"), "PARLEY_PORT": "0", "PARLEY_AUTH_BCRYPT_COST": "4"}
+        environ = {"PARLEY_DATA_DIR": str(folder / "data"), "PARLEY_PORT": "0", "PARLEY_AUTH_BCRYPT_COST": "4"}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "parley", *arguments),
+            *(*command, *arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=folder,
-            env={**environ, **variables},
+            env={**inherited(), **environ, **variables},
         )
         async with asyncio.timeout(COMMAND_TIMEOUT_S):
             out, err = await process.communicate(stdin.encode())
@@ -68,6 +96,18 @@ def parley(folder: Path) -> Parley:
         return Outcome(process.returncode, out.decode(), err.decode())
 
     return run
+
+
+@pytest.fixture
+def parley(folder: Path, warm: tuple[str, ...]) -> Parley:
+    """The command, begun with everything imported."""
+    return runner(folder, *warm)
+
+
+@pytest.fixture
+def cold_parley(folder: Path) -> Parley:
+    """The command as anybody starts it."""
+    return runner(folder, sys.executable, "-m", "parley")
 
 
 @pytest.fixture

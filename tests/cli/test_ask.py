@@ -25,8 +25,10 @@ async def provider(loop_guard: LoopGuard) -> AsyncIterator[str]:
             yield url
 
 
-async def test_a_fresh_clone_answers_from_the_sample_articles_and_shows_the_tool(parley: Parley, folder: Path) -> None:
-    asked = await parley("ask", QUESTION)
+async def test_a_fresh_clone_answers_from_the_sample_articles_and_shows_the_tool(
+    cold_parley: Parley, folder: Path
+) -> None:
+    asked = await cold_parley("ask", QUESTION)
 
     lines = asked.out.splitlines()
     assert (asked.code, asked.err) == (0, "")
@@ -131,8 +133,10 @@ async def test_a_database_that_is_away_or_empty_is_one_line(parley: Parley, empt
     assert (away.code, empty.code) == (1, 1)
 
 
-async def test_the_models_are_listed_with_what_their_provider_says(parley: Parley, provider: str) -> None:
-    fresh = await parley("models")
+async def test_the_models_are_listed_with_what_their_provider_says(
+    parley: Parley, cold_parley: Parley, provider: str
+) -> None:
+    fresh = await cold_parley("models")
     unlisted = await parley("models", OPENAI_BASE_URL=provider, PARLEY_MODEL_NAME="no-such-model-with-a-long-name")
     away = await parley("models", OPENAI_BASE_URL=NOBODY)
 

@@ -23,8 +23,8 @@ async def running(start_on_socket: Start, loop_guard: LoopGuard) -> AsyncIterato
             yield service
 
 
-async def test_what_comes_from_a_pipe_is_answered_line_by_line(parley: Parley, running: Service) -> None:
-    said = await parley("chat", "--url", running.base_url, stdin=f"{QUESTION}\n\n/regenerate\n/what\n")
+async def test_what_comes_from_a_pipe_is_answered_line_by_line(cold_parley: Parley, running: Service) -> None:
+    said = await cold_parley("chat", "--url", running.base_url, stdin=f"{QUESTION}\n\n/regenerate\n/what\n")
 
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()

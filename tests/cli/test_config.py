@@ -35,10 +35,10 @@ async def test_every_setting_is_shown_and_no_secret_is(parley: Parley) -> None:
     assert json.loads(as_json.out).keys() == names
 
 
-async def test_each_setting_says_where_it_came_from(parley: Parley, folder: Path) -> None:
+async def test_each_setting_says_where_it_came_from(cold_parley: Parley, folder: Path) -> None:
     (folder / ".env").write_text("PARLEY_WORKERS=3\nPARLEY_LOG_LEVEL=debug\nREDIS_URL=redis://cache/1\n")
 
-    shown = json.loads((await parley("config", "--json", PARLEY_LOG_LEVEL="warning")).out)
+    shown = json.loads((await cold_parley("config", "--json", PARLEY_LOG_LEVEL="warning")).out)
 
     assert shown["PARLEY_WORKERS"] == {"value": 3, "source": ".env"}
     assert shown["PARLEY_LOG_LEVEL"] == {"value": "warning", "source": "environment"}

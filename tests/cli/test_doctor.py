@@ -71,8 +71,8 @@ async def _bulk(reader: asyncio.StreamReader) -> bytes:
     return (await reader.readexactly(size + 2))[:-2]
 
 
-async def test_all_is_well(parley: Parley, stores: dict[str, str]) -> None:
-    outcome = await parley("doctor", **stores)
+async def test_all_is_well(cold_parley: Parley, stores: dict[str, str]) -> None:
+    outcome = await cold_parley("doctor", **stores)
 
     found = verdicts(outcome)
     assert (outcome.code, outcome.err) == (0, "")

@@ -34,8 +34,18 @@ async def test_help_version_and_the_parent_of_serve_import_nothing_heavy(argumen
     assert out.decode().splitlines()[-1].strip() == "loaded:"
 
 
-async def test_the_version_is_said(parley: Parley) -> None:
-    assert (await parley("--version")).out == f"parley {package.__version__}\n"
+async def test_the_version_is_said(cold_parley: Parley) -> None:
+    assert (await cold_parley("--version")).out == f"parley {package.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("config", "--json"), ("migrat",)])
+async def test_a_command_begun_warm_is_the_same_as_a_cold_one(
+    parley: Parley, cold_parley: Parley, arguments: tuple[str, ...]
+) -> None:
+    await parley(*arguments, PARLEY_LOG_LEVEL="error", PARLEY_WORKERS="7", PARLEY_UNKNOWN="1")
+    warm, cold = await asyncio.gather(*(run(*arguments, PARLEY_LOG_LEVEL="debug") for run in (parley, cold_parley)))
+
+    assert warm == cold
 
 
 async def test_help_lists_every_command(parley: Parley) -> None:

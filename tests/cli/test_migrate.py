@@ -17,10 +17,10 @@ def needed() -> str:
 
 
 async def test_an_empty_database_is_behind_until_it_is_migrated(
-    parley: Parley, empty_database_url: str, needed: str
+    parley: Parley, cold_parley: Parley, empty_database_url: str, needed: str
 ) -> None:
     behind = await parley("migrate", "--check", DATABASE_URL=empty_database_url)
-    migrated = await parley("migrate", DATABASE_URL=empty_database_url)
+    migrated = await cold_parley("migrate", DATABASE_URL=empty_database_url)
     current = await parley("migrate", "--check", DATABASE_URL=empty_database_url)
 
     assert (behind.code, behind.error) == (

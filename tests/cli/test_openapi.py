@@ -6,8 +6,8 @@ from pathlib import Path
 from tests.cli.conftest import Parley
 
 
-async def test_the_document_is_printed_without_database_redis_or_secret(parley: Parley, folder: Path) -> None:
-    printed = await parley("openapi")
+async def test_the_document_is_printed_without_database_redis_or_secret(cold_parley: Parley, folder: Path) -> None:
+    printed = await cold_parley("openapi")
 
     document = json.loads(printed.out)
     assert (printed.code, printed.err) == (0, "")

@@ -21,8 +21,12 @@ async def _guest_turns(service: Service, site: dict[str, str], status: int) -> N
             await asyncio.sleep(0.05)
 
 
-async def test_a_site_lives_from_the_command_line(parley: Parley, service: Service, stores: dict[str, str]) -> None:
-    made = await parley("sites", "create", "Shop [b]", "--origin", SHOP, "--origin", "https://b.example:443", **stores)
+async def test_a_site_lives_from_the_command_line(
+    parley: Parley, cold_parley: Parley, service: Service, stores: dict[str, str]
+) -> None:
+    made = await cold_parley(
+        "sites", "create", "Shop [b]", "--origin", SHOP, "--origin", "https://b.example:443", **stores
+    )
     site = told(made.out)
 
     assert (made.code, made.err) == (0, "")
@@ -62,9 +66,9 @@ async def test_mistakes_are_one_line_each(parley: Parley, stores: dict[str, str]
     assert (nowhere.code, "--origin" in nowhere.error) == (2, True)
 
 
-async def test_the_snippet_is_ready_to_paste(parley: Parley) -> None:
+async def test_the_snippet_is_ready_to_paste(parley: Parley, cold_parley: Parley) -> None:
     key = "pk_0123456789abcdefghijkl"
-    given = await parley("embed-snippet", "--origin", "https://chat.example/", "--site", key)
+    given = await cold_parley("embed-snippet", "--origin", "https://chat.example/", "--site", key)
     from_settings = await parley("embed-snippet", PARLEY_PUBLIC_ORIGIN="https://chat.example")
 
     tag, _, _, *rules = given.out.splitlines()

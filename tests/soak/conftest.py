@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.bench.servers import NO_LIMITS
+from tests.fixtures.begun import RUN_FOLDER
 from tests.story.conftest import place, serve
 
 __all__ = ["place", "serve"]
@@ -12,6 +13,12 @@ __all__ = ["place", "serve"]
 CHEAP = {**NO_LIMITS, "PARLEY_AUTH_BCRYPT_COST": "4", "PARLEY_LOG_LEVEL": "warning"}
 Figure = Callable[[str], None]
 _figures: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services begin in an empty folder, with a cluster that waits for its disk."""
+    monkeypatch.delenv(RUN_FOLDER)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from tests.fixtures.begun import copy_begun, without_settings
 
 HAS_PROC = Path("/proc/self/stat").exists()
 PATIENCE_S = 30.0  # a busy machine; what is promised is measured on its own
@@ -59,7 +60,7 @@ def _all_pids() -> list[int]:
 
 
 class Serving:
-    """A running service, on a free port unless told otherwise."""
+    """A running service, on a free port and in a folder that was used before unless told otherwise."""
 
     def __init__(
         self,
@@ -69,13 +70,13 @@ class Serving:
         python: tuple[str, ...] = (sys.executable,),
         data: Path | None = None,
         process: Mapping[str, Any] | None = None,
+        from_nothing: bool = False,
     ) -> None:
         self.data = data or place / "data"
+        if not from_nothing:
+            copy_begun(self.data, environ or {})
         number = len(list(place.glob("*.out")))
         self._out, self._err = place / f"{number}.out", place / f"{number}.err"
-        # Nothing of the settings of whoever runs the tests.
-        clean = {name: text for name, text in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
-        clean = {name: text for name, text in clean.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
         port = () if "--port" in arguments else ("--port", "0")
         self.began = time.monotonic()
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -85,7 +86,7 @@ class Serving:
                 stdout=out,
                 stderr=err,
                 cwd=place,
-                env={**clean, "PARLEY_DATA_DIR": str(self.data), **(environ or {})},
+                env={**without_settings(), "PARLEY_DATA_DIR": str(self.data), **(environ or {})},
                 start_new_session=True,
                 **(process or {}),
             )

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.wire import Connection, request
+from tests.fixtures.begun import copy_begun, without_settings
 from tests.story.serving import PATIENCE_S, Serving, is_alive, wait_until
 
 Serve = Callable[..., Serving]
 LIVE = request("GET", "/health/live")
+IDLE_ENDS_S = 2.0
 # In the place of a module that every worker imports. What is at fault is found in the file `fault`.
 GATE = """
 import pathlib, sys, time
@@ -114,39 +116,8 @@ async def replaced_under_load(serving: Serving) -> tuple[Load, list[set[int]]]:
     return under, seen
 
 
-def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(serve: Serve) -> None:
-    serving = serve("--workers", "2")
-    serving.wait_ready()
-    before = serving.workers()
-    under, seen = asyncio.run(replaced_under_load(serving))
-    print(f"{under.answers} answers, {len(under.failures)} failures")
-
-    assert under.failures == []
-    assert under.answers > 100
-    assert not serving.workers() & before
-    assert {len(pids) for pids in seen} <= {2, 3}
-    assert serving.err.index("worker 1 replaced") < serving.err.index("worker 2 replaced")
-    assert "starting it again" not in serving.err
-
-
-def test_a_second_sighup_during_one_is_remembered_once(serve: Serve) -> None:
-    serving = serve("--workers", "1")
-    serving.wait_ready()
-    first = serving.workers()
-    serving.parent.send_signal(signal.SIGHUP)
-    wait_until(lambda: len(serving.workers()) == 2)
-    for _ in range(3):
-        serving.parent.send_signal(signal.SIGHUP)
-        time.sleep(0.05)
-    wait_until(lambda: serving.err.count("worker 1 replaced") == 2)
-    time.sleep(2)
-    assert serving.err.count("worker 1 replaced") == 2
-    assert len(serving.workers()) == 1
-    assert not serving.workers() & first
-    assert serving.answers()
-
-
-def test_a_successor_that_dies_leaves_the_old_one_and_a_better_one_takes_over(serve: Serve, place: Path) -> None:
+def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(serve: Serve, place: Path) -> None:
+    """First with successors that die, which leaves the old ones; then with better ones; and then all are idle."""
     serving = serve("--workers", "2", environ=gated(place))
     serving.wait_ready()
     before = serving.workers()
@@ -156,10 +127,34 @@ def test_a_successor_that_dies_leaves_the_old_one_and_a_better_one_takes_over(se
     assert "its successor ended (exit code 9)" in serving.err
     assert serving.workers() == before
     assert serving.answers()
+
     (place / "gate" / "fault").unlink()
-    serving.parent.send_signal(signal.SIGHUP)
-    wait_until(told(serving, "worker 2 replaced"), 2 * PATIENCE_S)
+    under, seen = asyncio.run(replaced_under_load(serving))
+    print(f"{under.answers} answers, {len(under.failures)} failures")
+    assert under.failures == []
+    assert under.answers > 100
     assert not serving.workers() & before
+    assert {len(pids) for pids in seen} <= {2, 3}
+    assert serving.err.index("worker 1 replaced") < serving.err.index("worker 2 replaced")
+    assert "starting it again" not in serving.err
+
+    took_s = asyncio.run(stopped_while_idle(serving))
+    print(f"idle connections closed after {took_s:.2f} s")
+    assert took_s < IDLE_ENDS_S
+
+
+async def stopped_while_idle(serving: Serving) -> float:
+    """Tell each worker to end; return when its idle connections are closed."""
+    connections = [await Connection.open(serving.port) for _ in range(8)]
+    for connection in connections[:4]:
+        await connection.ask(LIVE)
+    await asyncio.sleep(0.5)
+    began = time.monotonic()
+    for pid in serving.workers():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    await asyncio.gather(*(connection.closed for connection in connections))
+    return time.monotonic() - began
 
 
 def test_a_successor_that_never_gets_ready_leaves_the_old_one(serve: Serve, place: Path) -> None:
@@ -206,11 +201,22 @@ async def slow_request(serving: Serving, number: signal.Signals, told: Callable[
         return answer.status
 
 
-def test_sigterm_finishes_a_request_under_way(serve: Serve) -> None:
+def test_a_second_sighup_is_remembered_once_and_sigterm_finishes_a_request_under_way(serve: Serve) -> None:
     """Of one worker, which has a successor before it is done, and then of the whole service."""
     serving = serve("--workers", "1")
     serving.wait_ready()
+    first = serving.workers()
+    serving.parent.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(serving.workers()) == 2)
+    for _ in range(3):
+        serving.parent.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+    wait_until(lambda: serving.err.count("worker 1 replaced") == 2, 2 * PATIENCE_S)
+    time.sleep(1)  # a third would have begun
     [old] = serving.workers()
+    assert serving.err.count("worker 1 replaced") == 2
+    assert old not in first
+    assert serving.answers()
 
     async def live_through() -> None:
         slow = asyncio.create_task(slow_request(serving, signal.SIGTERM, lambda: old, "first@shop.example"))
@@ -229,30 +235,9 @@ def test_sigterm_finishes_a_request_under_way(serve: Serve) -> None:
     assert serving.left() == set()
 
 
-def test_an_idle_service_stops_at_once(serve: Serve) -> None:
-    serving = serve("--workers", "2")
-    serving.wait_ready()
-
-    async def stop_with_idle_connections() -> float:
-        connections = [await Connection.open(serving.port) for _ in range(8)]
-        for connection in connections[:4]:
-            await connection.ask(LIVE)
-        await asyncio.sleep(0.5)
-        began = time.monotonic()
-        for pid in serving.workers():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        await asyncio.gather(*(connection.closed for connection in connections))
-        return time.monotonic() - began
-
-    took_s = asyncio.run(stop_with_idle_connections())
-    print(f"idle connections closed after {took_s:.2f} s")
-    assert took_s < 2
-
-
 def test_the_end_of_its_terminal_stops_the_service(place: Path) -> None:
     leader, follower = pty.openpty()
-    clean = {name: text for name, text in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
+    copy_begun(place / "data", {})
     with (place / "out").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", IN_A_TERMINAL, "serve", "--port", "0", "--workers", "1"],
@@ -260,14 +245,14 @@ def test_the_end_of_its_terminal_stops_the_service(place: Path) -> None:
             stdout=out,
             stderr=out,
             cwd=place,
-            env={**clean, "PARLEY_DATA_DIR": str(place / "data")},
+            env={**without_settings(), "PARLEY_DATA_DIR": str(place / "data")},
             start_new_session=True,
         )
     os.close(follower)
     try:
         wait_until(lambda: " ready after " in (place / "out").read_text())
         os.close(leader)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         if process.poll() is None:
             process.kill()

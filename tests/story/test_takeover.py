@@ -20,7 +20,7 @@ from tests.story.chatting import Chatting, Person, Screen, Stage, gaps, percenti
 from tests.story.serving import is_alive, wait_until
 
 WORKERS = 2
-KILLS, TAKEN_OVER_S = 2, 5.0
+KILLS, TAKEN_OVER_S = 1, 5.0
 PAUSED_S, FINAL_S = 5.0, 3.0
 GRACEFUL_S = 6.0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import parley
+from parley.core.embedded.account import Account, reachable
 
 NAME = "daemon"  # a plain user that every Unix has
 
@@ -41,18 +42,22 @@ def plain_user(place: Path) -> PlainUser:
     if _runs(sys.executable, {}, process):
         return PlainUser(sys.executable, {}, process)
     copy, stdlib = place / "python", Path(sysconfig.get_path("stdlib"))
-    skipped = shutil.ignore_patterns("site-packages", "test", "__pycache__", "*.a")
+    skipped = shutil.ignore_patterns("site-packages", "test", "*.a")
     _link_tree(stdlib, copy / "lib" / stdlib.name, skipped)
     (copy / "bin").mkdir(mode=0o755)
     program = copy / "bin" / "python3"
     _link(str(Path(sys.executable).resolve()), str(program))
     for library in Path(sysconfig.get_config_var("LIBDIR")).glob("libpython*.so*"):
         _link(str(library.resolve()), str(copy / "lib" / library.name))
-    _link_tree(Path(sysconfig.get_path("purelib")), place / "packages")
+    packages = Path(sysconfig.get_path("purelib"))
+    [can_enter] = reachable(Account(entry.pw_uid, entry.pw_gid), packages)
+    if not can_enter:
+        _link_tree(packages, place / "packages")
+        packages = place / "packages"
     copy_checkout(place / "checkout")
     environ = {
         "PYTHONHOME": str(copy),
-        "PYTHONPATH": f"{place / 'checkout' / 'src'}:{place / 'packages'}",
+        "PYTHONPATH": f"{place / 'checkout' / 'src'}:{packages}",
         "LD_LIBRARY_PATH": str(copy / "lib"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -64,7 +69,7 @@ def copy_checkout(target: Path) -> None:
     """Link what a checkout needs to serve."""
     checkout = Path(parley.__file__).parents[2]
     for name in ("src", "alembic"):
-        _link_tree(checkout / name, target / name, shutil.ignore_patterns("__pycache__"))
+        _link_tree(checkout / name, target / name)
     target.chmod(0o755)
 
 
