@@ -20,7 +20,7 @@ install-dev: $(VENV)/.installed-dev  ## The same, and what tests and checks need
 run: install  ## Start everything: PostgreSQL, Valkey, workers (Ctrl-C ends all of it)
 	@exec $(BIN)/parley serve $(ARGS)
 
-test: install-dev  ## Run the tests (under 10 minutes on 2 cores)
+test: install-dev  ## Run the tests (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: install-dev  ## The same promises with the long counts
