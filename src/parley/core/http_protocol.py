@@ -41,6 +41,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head_timer()
         super().connection_lost(exc)
+        # It knows this protocol: what goes in circles stays until the collector comes, which is rare (core.garbage).
+        self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         was_in_body = self._is_in_body
@@ -72,6 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Hand the transport over, and with it what the timer was for."""
         self._forget_head_timer()
         super().handle_websocket_upgrade()
+        self.parser = self.cycle = None  # type: ignore[assignment]  # both know this protocol
 
     def shutdown(self) -> None:
         """Answer what is under way or already on the wire, then close. uvicorn would reset what it has not read."""

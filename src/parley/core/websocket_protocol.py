@@ -124,6 +124,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         super().connection_lost(exc)
+        self.conn.parser.close()  # a generator that waits for bytes, in a circle with what it parses for
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
@@ -169,7 +170,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 await stay()
 
         self.app = serve
-        await super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            # Both know this protocol: what goes in circles stays until the collector comes, which is rare.
+            self.app = app
+            cast("dict[str, Any]", self.scope).clear()
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is None:  # frames before we accepted, and bad ones
