@@ -31,6 +31,7 @@ async def answers(chat: Talk) -> None:
         assert (await chat.service.http.post("/chat/send", json=body, headers=chat.account.headers)).is_success
 
 
+@pytest.mark.usefixtures("at_leisure")  # to collect takes a while: the tests of a whole run are in memory
 @pytest.mark.parametrize("live", [sockets, streams, answers])
 async def test_nothing_that_serves_is_left_in_circles(
     start_on_socket: Start, live: Callable[[Talk], Awaitable[None]]
