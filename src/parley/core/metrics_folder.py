@@ -15,6 +15,8 @@ from typing import Any
 
 from prometheus_client.mmap_dict import MmapedDict
 
+from parley.core.embedded.lock import is_held
+
 TURN_S = 1.0  # a reader that holds the folder for longer has been frozen: its turn is not waited for
 POLL_S = 0.01
 AT_ONCE = 24  # a file's name is to hold so many numbers
@@ -79,18 +81,7 @@ class MetricsFolder:
     def _is_alive(self, pid: int) -> bool:
         if self._mine is not None and pid == os.getpid():
             return True
-        try:
-            descriptor = os.open(self._path / f"{pid}.alive", os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            return False
-        finally:
-            os.close(descriptor)
+        return is_held(self._path / f"{pid}.alive")
 
     def _fold(self, kind: str, pids: list[int]) -> None:
         """Add up the files of these processes; whoever is killed in the middle leaves nothing lost or counted twice."""

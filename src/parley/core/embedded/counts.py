@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from parley.core.embedded.folder import DataFolder, make_data_folder, make_folder
+from parley.core.embedded.lock import is_held
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # what prometheus_client reads when a worker imports it
 OWNER = "owner"  # locked for as long as its start runs
@@ -26,7 +27,7 @@ def counts_folder(folder: DataFolder, *, is_production: bool) -> Iterator[Path]:
         make_data_folder(folder)
         # Workers of a killed parent may still write to files of theirs: ours are in a folder of another name.
         for old in make_folder(folder.run).glob("metrics-*"):
-            if not _is_owned(old):
+            if not is_held(old / OWNER):  # with engines of elsewhere, several may share a data folder
                 shutil.rmtree(old, ignore_errors=True)
         path = make_folder(folder.run / f"metrics-{os.getpid()}")
         shutil.rmtree(path)
@@ -38,19 +39,3 @@ def counts_folder(folder: DataFolder, *, is_production: bool) -> Iterator[Path]:
     finally:
         os.close(owner)
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_owned(path: Path) -> bool:
-    """Whether the start that made it still runs: with engines of elsewhere, several may share a data folder."""
-    try:
-        descriptor = os.open(path / OWNER, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from parley.core.embedded.errors import EmbeddedError, FolderInUseError
@@ -83,6 +84,22 @@ def take_folder(folder: DataFolder, kind: Kind) -> FolderLock:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()} {kind}\n".encode())
     return FolderLock(folder, descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a running process holds the lock of a file; nobody does where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:
