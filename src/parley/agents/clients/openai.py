@@ -171,9 +171,10 @@ class OpenAIClient:
                 raise answer.failure
 
     def _refusal(self, error: APIStatusError, request: ModelRequest) -> ModelError:
-        said = loggable(error.response.text, self._key, request)
         wait_s = parse_retry_after(error.response.headers, self._clock.now())
-        return refusal(error.status_code, detail=said, retry_after_s=wait_s)
+        failure = refusal(error.status_code, detail=error.response.text, retry_after_s=wait_s)
+        failure.detail = loggable(failure.detail, self._key, request)
+        return failure
 
 
 def _transport_failure(error: Exception) -> ModelError:
