@@ -51,12 +51,6 @@ class SiteRefused(Forbidden):
     code, message = "site_refused", "This site may not use the service."
 
 
-class SitesUnread(Unavailable):
-    """This worker has just started and knows no site yet."""
-
-    code, message = "sites_unread", "The service is starting. Please try again."
-
-
 class InvalidIdentity(Unauthorized):
     """What the site's server is said to have signed, it has not; or it is not in the right form."""
 

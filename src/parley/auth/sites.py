@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from parley.auth import sites_repository
-from parley.auth.errors import OriginRefused, SiteRefused, SitesUnread
+from parley.auth.errors import OriginRefused, SiteRefused
 from parley.auth.settings import AuthSettings
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
@@ -32,7 +32,7 @@ class Sites:
         self._broker = broker
         self._origins = origins
         self._poll_s = settings.site_poll_s
-        self._known: Mapping[str, frozenset[str]] | None = None
+        self._known: Mapping[str, frozenset[str]] = {}
         self._begun = self._taken = 0
         self._is_blind = False
         self._changed = asyncio.Event()
@@ -41,7 +41,7 @@ class Sites:
         broker.on_gap(self._changed.set)
 
     async def admit(self, key: str, origin: str | None) -> None:
-        """Let a page of this site pass; raise SitesUnread, SiteRefused, OriginRefused or DatabaseUnavailable."""
+        """Let a page of this site pass; raise SiteRefused, OriginRefused or DatabaseUnavailable."""
         try:
             self._check(key, origin)
         except (SiteRefused, OriginRefused):
@@ -49,8 +49,6 @@ class Sites:
             self._check(key, origin)
 
     def _check(self, key: str, origin: str | None) -> None:
-        if self._known is None:
-            raise SitesUnread
         pages = self._known.get(key)
         if pages is None:
             raise SiteRefused
