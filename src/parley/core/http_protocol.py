@@ -41,8 +41,9 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head_timer()
         super().connection_lost(exc)
-        # It knows this protocol: what goes in circles stays until the collector comes, which is rare (core.garbage).
+        # They know this protocol: what goes in circles stays until the collector comes, which is rare (core.garbage).
         self.cycle = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         was_in_body = self._is_in_body
