@@ -149,13 +149,23 @@ async def test_frames_made_once_go_out_between_the_others_and_never_after_a_good
         write = edge.app.scopes[0]["extensions"]["parley"]["write"]
         protocol: Any = next(iter(edge.server.server_state.connections))
         await protocol.send({"type": "websocket.send", "text": "first"})
-        await write(text_frame(b"a" * size))
+        assert write(text_frame(b"a" * size)) is None
         await protocol.send({"type": "websocket.send", "text": "last"})
         assert [await client.frame() for _ in range(3)] == [(TEXT, b"first"), (TEXT, b"a" * size), (TEXT, b"last")]
         await protocol.send({"type": "websocket.close", "code": 1000})
         with pytest.raises(ClientDisconnected):
-            await write(text_frame(b"more"))
+            write(text_frame(b"more"))
         assert await client.close_code() == 1000
+
+
+async def test_nothing_is_written_to_a_peer_that_said_goodbye() -> None:
+    async with serving() as edge, connected(edge.port) as client:
+        await client.upgrade()
+        write = edge.app.scopes[0]["extensions"]["parley"]["write"]
+        await client.send(frame(CLOSE, (1000).to_bytes(2)))
+        assert await client.close_code() == 1000
+        with pytest.raises(ClientDisconnected):
+            write(text_frame(b"more"))
 
 
 class Held:
@@ -172,7 +182,7 @@ async def test_an_application_that_stays_lets_go_of_all_it_came_through() -> Non
 
         async def stay() -> None:
             while (message := await extension["receive"]())["type"] == "websocket.receive":
-                await extension["write"](text_frame(message["text"].encode()))
+                extension["write"](text_frame(message["text"].encode()))
 
         extension["stay"] = stay
 

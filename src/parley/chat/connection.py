@@ -7,6 +7,7 @@ gets a task and a deadline. Nobody waits for it.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
 from types import coroutine
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
@@ -42,8 +43,8 @@ class Transport(Protocol):
         """Return an event as this transport writes it; the same for every viewer at the same position."""
         ...
 
-    async def send(self, payloads: Sequence[Payload]) -> None:
-        """Write them in order; raises Gone. Suspends only while the peer does not read."""
+    def write(self, payloads: Sequence[Payload]) -> Awaitable[None] | None:
+        """Write them in order; raises Gone. Returns what is left to wait for where the peer does not read."""
         ...
 
     async def close(self, code: CloseCode, reason: str) -> None:
@@ -55,11 +56,22 @@ class Transport(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What follows a position, as one kind of transport writes it: the same for everybody who stands there."""
+
+    before: Position
+    framing: type[Transport]
+    payloads: Sequence[Payload]
+    position: Position
+    ends: frozenset[UUID]
+
+
 class Source(Protocol):
     """Where a viewer's news come from."""
 
-    def following(self, viewer: "Viewer") -> tuple[Sequence[Payload], Position, bool] | None:
-        """Return what follows the viewer's position, already framed; None where it must be read first."""
+    def following(self, viewer: "Viewer") -> Stretch | None:
+        """Return what follows the viewer's position; None where it must be read first."""
         ...
 
     def catch_up(self, viewer: "Viewer") -> Awaitable[Sequence[Payload]]:
@@ -140,8 +152,18 @@ class Viewer:
         """Send what follows the position, unless a send is under way: that one will go on with it."""
         if self._busy or not self.is_open or self._source is None:
             return
-        if (not self._answers or self._send(self._take_answers())) and (payloads := self._next()):
-            self._send(payloads)
+        if (self._answers and not self._send(self._take_answers())) or self.reached:
+            return
+        stretch = self._source.following(self)
+        if stretch is None:
+            self._busy = True
+            self._tasks.spawn("catch up", self._catch_up(self._source))
+            return
+        self.position = stretch.position
+        if self.until is not None and self.until in stretch.ends:
+            self.reach()
+        if stretch.payloads:
+            self._send(stretch.payloads)
 
     def answer(self, body: bytes) -> None:
         """Send an answer to this viewer alone."""
@@ -177,16 +199,15 @@ class Viewer:
     def _send(self, payloads: Sequence[Payload]) -> bool:
         """Begin to send; return whether that was all of it."""
         self.sent_at = time.monotonic()
-        sending = self._transport.send(payloads)
         try:
-            waits_for = sending.send(None)
-        except StopIteration:
-            return True
+            rest = self._transport.write(payloads)
         except Gone:
             self.lose()
             return False
+        if rest is None:
+            return True
         self._busy = True
-        self._tasks.spawn("send to slow viewer", self._finish(_resumed(sending, waits_for)))
+        self._tasks.spawn("send to slow viewer", self._finish(rest))
         return False
 
     def _take_answers(self) -> Sequence[Payload]:
@@ -194,20 +215,6 @@ class Viewer:
         if self.on_answers is not None:
             self.on_answers(len(answers))
         return answers
-
-    def _next(self) -> Sequence[Payload]:
-        """Take all that follows the position: nothing does until there is news again."""
-        if self._source is None or not self.is_open or self.reached:
-            return ()
-        found = self._source.following(self)
-        if found is None:
-            self._busy = True
-            self._tasks.spawn("catch up", self._catch_up(self._source))
-            return ()
-        payloads, self.position, is_end = found
-        if is_end:
-            self.reach()
-        return payloads
 
     async def _finish(self, sending: Awaitable[None]) -> None:
         try:
@@ -250,6 +257,15 @@ class Viewer:
         changed, self._changed = self._changed, None
         if changed is not None:
             changed.set()
+
+
+def begin(sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+    """Take a coroutine's first step here, outside a task; return the rest of it, if there is any."""
+    try:
+        waits_for = sending.send(None)
+    except StopIteration:
+        return None
+    return _resumed(sending, waits_for)
 
 
 @coroutine

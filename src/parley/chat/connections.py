@@ -18,7 +18,7 @@ from parley.auth.schemas import Identity
 from parley.chat import protocol, repository
 from parley.chat.access import record_opening
 from parley.chat.changes import Change
-from parley.chat.connection import TOO_SLOW, Payload, Viewer
+from parley.chat.connection import TOO_SLOW, Payload, Stretch, Viewer
 from parley.chat.cursor import Position, cursor_prefix, decode_cursor, encode_cursor
 from parley.chat.errors import ConversationNotFound
 from parley.chat.hub import Frame, Hub, Missing
@@ -69,15 +69,6 @@ class Opening:
     """When somebody came for it, by the clock that never jumps."""
 
 
-@dataclass(slots=True)
-class _Shared:
-    before: Position
-    framing: type
-    payloads: Sequence[Payload]
-    position: Position
-    ends: frozenset[UUID]
-
-
 @dataclass(slots=True, eq=False)
 class Watched:
     """A conversation that is watched here: the hub, and what it needs to be one."""
@@ -92,8 +83,8 @@ class Watched:
     owner_id: UUID | None = None
     early: list[bytes | Sequence[Change]] = field(default_factory=list)
     """News that came before the first read."""
-    shared: dict[tuple[type, Position], _Shared] = field(default_factory=dict)
-    last_shared: _Shared | None = None
+    shared: dict[tuple[type, Position], Stretch] = field(default_factory=dict)
+    last_shared: Stretch | None = None
     """Nearly everybody stands where the last one stood: told by identity, which costs no hash."""
     is_reading: bool = False
     reads_again: bool = False
@@ -265,17 +256,16 @@ class ConnectionManager:
 
     # Where viewers' news come from; see connection.Source.
 
-    def following(self, viewer: Viewer) -> tuple[Sequence[Payload], Position, bool] | None:
+    def following(self, viewer: Viewer) -> Stretch | None:
         """Return what follows the viewer's position; whoever stands at the same place shares the bytes."""
         watched: Watched = viewer.watched
-        shared = watched.last_shared
-        if shared is None or shared.before is not viewer.position or shared.framing is not viewer.framing:
-            shared = watched.last_shared = self._shared(watched, viewer)
-            if shared is None:
-                return None
-        return shared.payloads, shared.position, viewer.until in shared.ends
+        last = watched.last_shared
+        if last is not None and last.before is viewer.position and last.framing is viewer.framing:
+            return last
+        shared = watched.last_shared = self._shared(watched, viewer)
+        return shared
 
-    def _shared(self, watched: Watched, viewer: Viewer) -> _Shared | None:
+    def _shared(self, watched: Watched, viewer: Viewer) -> Stretch | None:
         key = (viewer.framing, viewer.position)
         shared = watched.shared.get(key)
         if shared is None:
@@ -285,7 +275,7 @@ class ConnectionManager:
             position = frames[-1].position if frames else viewer.position
             ends = frozenset(frame.ends for frame in frames if frame.ends is not None)
             payloads = self._framed(watched, viewer, frames)
-            shared = watched.shared[key] = _Shared(viewer.position, viewer.framing, payloads, position, ends)
+            shared = watched.shared[key] = Stretch(viewer.position, viewer.framing, payloads, position, ends)
         return shared
 
     async def catch_up(self, viewer: Viewer) -> Sequence[Payload]:

@@ -1,7 +1,7 @@
 """A conversation as server-sent events: one response that follows a viewer's position until its end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from parley.auth.schemas import Identity
 from parley.chat import protocol
 from parley.chat.caps import Seats
-from parley.chat.connection import Payload, Viewer
+from parley.chat.connection import Payload, Viewer, begin
 from parley.chat.connections import ConnectionManager, Opening
 from parley.chat.protocol import SSE_COMMENT, SSE_DONE, CloseCode
 from parley.core.tasks import Tasks
@@ -43,8 +43,10 @@ class StreamTransport:
     def frame(self, body: bytes, cursor: str | None) -> Payload:
         return protocol.sse_frame(body, cursor)
 
-    async def send(self, payloads: Sequence[Payload]) -> None:
-        data = payloads[0] if len(payloads) == 1 else b"".join(payloads)  # type: ignore[arg-type]  # frames are bytes
+    def write(self, payloads: Sequence[Payload]) -> Awaitable[None] | None:
+        return begin(self._send_body(payloads[0] if len(payloads) == 1 else b"".join(payloads)))  # type: ignore[arg-type]  # frames are bytes
+
+    async def _send_body(self, data: Payload) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self, code: CloseCode, reason: str) -> None:  # noqa: ARG002  # for logs of other transports
@@ -52,7 +54,7 @@ class StreamTransport:
         if code in _SENTENCES:
             error_code, sentence = _SENTENCES[code]
             view = protocol.error_view(error_code, sentence)
-            await self.send([protocol.sse_frame(protocol.error(view, self._scope["request_id"]), None)])
+            await self._send_body(protocol.sse_frame(protocol.error(view, self._scope["request_id"]), None))
 
     def abort(self) -> None:
         extension = self._scope.get("extensions", {}).get("parley")

@@ -1,7 +1,7 @@
 """A conversation over a WebSocket: frames in, through the session, to the service; out through the viewer."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from parley.auth.dependencies import limit_key
 from parley.auth.schemas import Identity
 from parley.chat import protocol
 from parley.chat.caps import Seats
-from parley.chat.connection import Gone, Payload, Viewer
+from parley.chat.connection import Gone, Payload, Viewer, begin
 from parley.chat.connections import ConnectionManager, Watched
 from parley.chat.conversations import ConversationService
 from parley.chat.protocol import SUBPROTOCOL, Chat, CloseCode, Command, Edit, Feedback, Regenerate, Stop, Typing
@@ -48,7 +48,10 @@ class SocketTransport:
     def frame(self, body: bytes, cursor: str | None) -> Payload:
         return protocol.ws_frame(body, cursor)
 
-    async def send(self, payloads: Sequence[Payload]) -> None:
+    def write(self, payloads: Sequence[Payload]) -> Awaitable[None] | None:
+        return begin(self._send_all(payloads))
+
+    async def _send_all(self, payloads: Sequence[Payload]) -> None:
         try:
             for payload in payloads:
                 await self._send({"type": "websocket.send", "text": payload})
@@ -74,9 +77,16 @@ class FramedTransport(SocketTransport):
     def frame(self, body: bytes, cursor: str | None) -> Payload:
         return text_frame(protocol.ws_text(body, cursor))
 
-    async def send(self, payloads: Sequence[Payload]) -> None:
+    def write(self, payloads: Sequence[Payload]) -> Awaitable[None] | None:
         try:
-            await self._write(payloads[0] if len(payloads) == 1 else b"".join(payloads))  # type: ignore[arg-type]  # bytes
+            rest = self._write(payloads[0] if len(payloads) == 1 else b"".join(payloads))  # type: ignore[arg-type]  # bytes
+        except ClientDisconnected:
+            raise Gone from None
+        return None if rest is None else self._finish(rest)
+
+    async def _finish(self, rest: Awaitable[None]) -> None:
+        try:
+            await rest
         except ClientDisconnected:
             raise Gone from None
 

@@ -43,8 +43,8 @@ class Extension(TypedDict):
     abort: Callable[[], None]
     buffered: Callable[[], int]
     """Bytes that wait for the peer to read."""
-    write: Callable[[bytes], Awaitable[None]]
-    """Send what `text_frame` made."""
+    write: Callable[[bytes], Awaitable[None] | None]
+    """Send what `text_frame` made; returns what is left to wait for where the peer does not read."""
     send: Callable[[Any], Awaitable[None]]
     receive: Callable[[], Awaitable[Any]]
     stay: Stay | None
@@ -147,13 +147,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 stay=None,
             )
 
-    async def write_frames(self, frames: bytes) -> None:
+    def write_frames(self, frames: bytes) -> Awaitable[None] | None:
         """Send what `text_frame` made, past everything that would make it anew for each socket."""
         if not self.writable.is_set():
-            await self.writable.wait()
-        if self.disconnected or self.close_sent or self.conn.state is not State.OPEN:
+            return self._write_later(frames)
+        if self.close_sent or self.transport.is_closing():
             raise ClientDisconnected
         self.transport.write(frames)
+        return None
+
+    async def _write_later(self, frames: bytes) -> None:
+        await self.writable.wait()
+        if (rest := self.write_frames(frames)) is not None:
+            await rest
 
     async def run_asgi(self) -> None:
         """Serve; a refusal before the accept is an answer, for which uvicorn would log an error each time."""
