@@ -1,12 +1,15 @@
 """Runs as `python -m tests.bench.references WHICH UPSTREAM`: what Parley's stream is measured against; prints its port.
 
 `tutorial` is the server that every tutorial writes; `relay` passes the provider's bytes on and knows nothing of them;
-`handshakes` opens every socket, says one word, and asks nobody who that is.
+`handshakes` opens every socket, says one word, and asks nobody who that is. `broadcast` is the chat room of every
+tutorial: in one process, what one says all are told, one after the other, and nothing is kept.
 """
 
+import asyncio
 import json
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,9 +20,14 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from openai import AsyncOpenAI
 from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+from tests.bench.token_upstream import wish
 
 MODEL = "bench"
+NOBODY = "00000000-0000-7000-8000-000000000000"
 EVENT_STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 
@@ -101,7 +109,36 @@ def handshakes(_: str) -> ASGIApp:
     return app
 
 
-REFERENCES: Mapping[str, Any] = {"tutorial": tutorial, "relay": relay, "handshakes": handshakes}
+def broadcast(_: str) -> ASGIApp:
+    """Starlette's sockets in a list."""
+    sockets: list[WebSocket] = []
+
+    async def serve(socket: WebSocket) -> None:
+        await socket.accept(socket.scope["subprotocols"][0])
+        sockets.append(socket)
+        await socket.send_text('{"type":"reset"}')
+        async for text in socket.iter_text():
+            tokens, per_s = wish(text.encode())
+            began = time.monotonic()
+            for number in range(tokens):
+                await asyncio.sleep(began + number / per_s - time.monotonic())
+                await tell({"type": "token", "message_id": NOBODY, "text": f" word{number}", "cursor": "x" * 96})
+            await tell({"type": "complete"})
+
+    async def tell(event: dict[str, str]) -> None:
+        text = json.dumps(event, separators=(",", ":"))
+        for viewer in sockets:
+            await viewer.send_text(text)
+
+    return Starlette(routes=[WebSocketRoute("/chat/ws/{conversation_id}", serve)])
+
+
+REFERENCES: Mapping[str, Any] = {
+    "tutorial": tutorial,
+    "relay": relay,
+    "handshakes": handshakes,
+    "broadcast": broadcast,
+}
 
 
 def main(which: str, upstream: str) -> None:

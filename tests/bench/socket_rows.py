@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tests.bench.people import Person, begin_conversation, make_conversations
 from tests.bench.socket_load import Board, Socket, close_sockets, handshake, open_sockets
@@ -63,26 +64,50 @@ async def _opened(server: Server, heads: Sequence[bytes], board: Board) -> tuple
     return len(sockets) / (time.perf_counter() - began), sockets
 
 
-async def fan_out(server: Server, person: Person, rounds: int) -> list[Row]:
-    """Return deliveries a CPU second of one answer to many viewers on two workers."""
-    board, rates, p_whole = Board(), [], []
-    conversation_id = await begin_conversation(server.port, person)
-    heads = [handshake(conversation_id, person.access_token) for _ in range(VIEWERS)]
-    sockets = await open_sockets(server.port, heads, board, at_once=AT_ONCE)
-    command = {"type": "chat", "content": question(FAN_TOKENS, FAN_PER_S)}
-    for number in range(rounds):
-        board.deliveries = board.ends = 0
-        before_s, began = server.cpu_s(), time.perf_counter()
-        sockets[0].say(json.dumps({**command, "client_id": f"fan-{number}"}).encode())
-        while board.ends < VIEWERS:
+class Audience(NamedTuple):
+    """Everybody who watches one conversation on one server."""
+
+    server: Server
+    board: Board
+    sockets: Sequence[Socket]
+
+    @classmethod
+    async def gather(cls, server: Server, conversation_id: str, person: Person) -> "Audience":
+        """Open all their sockets."""
+        board = Board()
+        heads = [handshake(conversation_id, person.access_token) for _ in range(VIEWERS)]
+        return cls(server, board, await open_sockets(server.port, heads, board, at_once=AT_ONCE))
+
+    async def ask(self, client_id: str) -> tuple[float, float]:
+        """Ask once and wait until all have seen the end; return deliveries a CPU second, and frames for a token."""
+        self.board.deliveries = self.board.ends = 0
+        before_s, began = self.server.cpu_s(), time.perf_counter()
+        command = {"type": "chat", "content": question(FAN_TOKENS, FAN_PER_S), "client_id": client_id}
+        self.sockets[0].say(json.dumps(command).encode())
+        while self.board.ends < VIEWERS:
             if time.perf_counter() - began > PATIENCE_S:
-                raise SystemExit(f"{board.ends} of {VIEWERS} viewers saw the end")
+                raise SystemExit(f"{self.board.ends} of {VIEWERS} viewers of {self.server.name} saw the end")
             await asyncio.sleep(0.01)
-        rates.append(board.deliveries / (server.cpu_s() - before_s))
-        p_whole.append(board.deliveries / VIEWERS / FAN_TOKENS)
+        deliveries = self.board.deliveries
+        return deliveries / (self.server.cpu_s() - before_s), deliveries / VIEWERS / FAN_TOKENS
+
+
+async def fan_out(server: Server, other: Server, person: Person, rounds: int) -> list[Row]:
+    """Return deliveries a CPU second of one answer to many viewers on two workers, beside one that only repeats."""
+    conversation_id = await begin_conversation(server.port, person)
+    ours, theirs = [await Audience.gather(one, conversation_id, person) for one in (server, other)]
+    rates, other_rates, frames = [], [], []
+    for number in range(rounds):
+        rate, frames_for_a_token = await ours.ask(f"fan-{number}")
+        rates.append(rate)
+        frames.append(frames_for_a_token)
         await asyncio.sleep(1.0)
-    await close_sockets(sockets)
+        other_rates.append((await theirs.ask(""))[0])
+        await asyncio.sleep(1.0)
+    await close_sockets([*ours.sockets, *theirs.sockets])
     return [
         Row(f"deliveries per CPU-s, 1 to {VIEWERS} viewers, 2 workers", rates, "/s"),
-        Row("  frames a viewer got for a token", p_whole, ""),
+        Row("  frames a viewer got for a token", frames, ""),
+        Row("  a loop of send_text, 1 process, no Redis", other_rates, "/s"),
+        Row("  deliveries / those of that loop", [a / b for a, b in zip(rates, other_rates, strict=True)], "x"),
     ]

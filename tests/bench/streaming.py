@@ -40,8 +40,11 @@ def measure(*, is_quick: bool, only: Sequence[str] = ()) -> list[Row]:
                 with reference("handshakes", upstream) as bare:
                     rows += runner.run(_alone(server, bare, database_url, only))
             if not only or "fanout" in only:
-                with parley(place / "two", upstream, workers=2) as (server, _):
-                    rows += runner.run(_fan_out(server, size))
+                with (
+                    parley(place / "two", upstream, workers=2) as (server, _),
+                    reference("broadcast", upstream) as other,
+                ):
+                    rows += runner.run(_fan_out(server, other, size))
         pin(os.getpid(), CORES)
     return rows
 
@@ -66,8 +69,8 @@ async def _alone(server: Server, bare: Server, database_url: str, only: Sequence
     return await socket_rows.joins(server, bare, await sign_up(server.port, PEOPLE), database_url)
 
 
-async def _fan_out(server: Server, size: Size) -> list[Row]:
-    return await socket_rows.fan_out(server, (await sign_up(server.port, 1))[0], size.rounds)
+async def _fan_out(server: Server, other: Server, size: Size) -> list[Row]:
+    return await socket_rows.fan_out(server, other, (await sign_up(server.port, 1))[0], size.rounds)
 
 
 def end_on_sigterm() -> None:

@@ -28,6 +28,12 @@ def question(tokens: int, per_s: int) -> str:
     return f"say {tokens} tokens at {per_s}/s"
 
 
+def wish(body: bytes) -> tuple[int, int]:
+    """Return what was asked for last: tokens, and how many a second."""
+    said = ASKED.findall(body)
+    return (int(said[-1][0]), int(said[-1][1])) if said else (10, 0)
+
+
 def _framed(event: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
@@ -68,8 +74,7 @@ class Talker(asyncio.Protocol):
         if not found or len(body) < length:
             return
         self._asked = b""
-        said = ASKED.findall(body)
-        self._tokens, self._per_s = (int(number) for number in said[-1]) if said else (10, 0)
+        self._tokens, self._per_s = wish(body)
         self._left = self._tokens
         self._began = self._loop.time()
         self._transport.write(FIRST)
