@@ -122,12 +122,18 @@ def test_zoomed_to_twice_the_size(open_page: Callable[..., Any], path: str) -> N
     assert page.locator(".log").evaluate("(log) => log.scrollWidth <= log.clientWidth")
 
 
-def test_text_of_twice_the_size(open_page: Callable[..., Any]) -> None:
-    """With the letters alone twice as large, nothing is wider than the panel."""
-    page = open_page("about:blank", viewport={"width": 390, "height": 844})
+def open_rich_chat(open_page: Callable[..., Any], width: int) -> Any:
+    """Open a page of its own with every kind of message."""
+    page = open_page("about:blank", viewport={"width": width, "height": 844})
     Scripted(page, *ROWS)
     page.goto(page.service + f"/chat?conversation={CONVERSATION}")
     page.locator("article").nth(5).wait_for()
+    return page
+
+
+def test_text_of_twice_the_size(open_page: Callable[..., Any]) -> None:
+    """With the letters alone twice as large, nothing is wider than the panel."""
+    page = open_rich_chat(open_page, 390)
     page.locator("parley-chat").evaluate("(chat) => chat.style.setProperty('--parley-font-size', '30px')")
     wide = "(node) => node.scrollWidth > node.clientWidth + 1"
     for what in (".log", "header", "form.composer", "article.assistant"):
@@ -150,10 +156,7 @@ def test_focus_stays_in_a_panel_that_covers_the_page(open_page: Callable[..., An
 
 def test_every_target_is_large_enough(open_page: Callable[..., Any]) -> None:
     """Whatever can be pressed is at least 44 px high and wide, with the room around it, but for numbers in a text."""
-    page = open_page("about:blank", viewport={"width": 390, "height": 844})
-    Scripted(page, *ROWS)
-    page.goto(page.service + f"/chat?conversation={CONVERSATION}")
-    page.locator("article").nth(5).wait_for()
+    page = open_rich_chat(open_page, 390)
     small = page.locator(":is(button, summary, textarea):not(.cite)").evaluate_all(
         "(nodes) => nodes.filter((node) => node.checkVisibility()).map((node) => {"
         " const { width, height } = node.getBoundingClientRect();"
@@ -167,10 +170,7 @@ def test_every_target_is_large_enough(open_page: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("width", [320, 390])
 def test_nothing_is_wider_than_the_panel(open_page: Callable[..., Any], width: int) -> None:
     """A long title is cut; what may be wide, a table or code, scrolls in itself."""
-    page = open_page("about:blank", viewport={"width": width, "height": 844})
-    Scripted(page, *ROWS)
-    page.goto(page.service + f"/chat?conversation={CONVERSATION}")
-    page.locator("article").nth(5).wait_for()
+    page = open_rich_chat(open_page, width)
     wide = page.locator("article :not(.wide *, pre *)").evaluate_all(
         "(nodes) => nodes.filter((node) => node.checkVisibility() && node.getBoundingClientRect().right > innerWidth)"
         ".map((node) => node.outerHTML.slice(0, 80))"

@@ -1,6 +1,7 @@
 """The client against a provider that does everything wrong: rows 19-26 of the failure matrix, and number 40."""
 
 import asyncio
+import json
 import resource
 import socket
 from pathlib import Path
@@ -175,6 +176,31 @@ async def test_the_provider_says_when_to_come_back(provide: Provide, said: str) 
         heard = await provider.hear(asked(kind="status", status=429, retry_after=said))
         assert heard.error is not None
         assert (heard.error.retry_after_s, heard.error.is_retryable) == (float(said), True)
+
+
+async def test_an_empty_account_is_known_also_where_the_provider_repeats_the_question(
+    provide: Provide, loop_guard: LoopGuard
+) -> None:
+    question = "Can I still return this jacket after thirty days?"
+    body = json.dumps({"error": {"code": "insufficient_quota", "message": f"no credit to answer {question!r}"}})
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 429 Too Many\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write((head + body).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server, provide() as provider:
+        settings = settings_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        with loop_guard.paused():
+            openai = open_openai(settings)
+        provider.client = OpenAIClient(openai, settings, SystemClock())
+        heard = await provider.hear(ModelRequest("m", [{"role": "user", "content": question}]))
+        await openai.close()
+    assert heard.error is not None
+    assert (heard.code, heard.error.is_retryable) == ("model_busy", False)
+    assert heard.error.detail == "withheld: it repeats what was asked"
 
 
 async def test_a_redirect_is_not_followed_and_the_key_stays(provide: Provide) -> None:
