@@ -4,14 +4,16 @@ The revision is read from the names of files, so that a worker whose schema is c
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from parley.core.database import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 UNDEFINED_TABLE = "42P01"
 log = structlog.get_logger(__name__)
@@ -48,15 +50,22 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
     Alembic keeps the running migration in a global of its process: never run two in one process at once.
     """
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
-    config.attributes["database_url"] = database_url
-    command.upgrade(config, revision)
+    from alembic import command  # noqa: PLC0415  # a tenth of the start of a worker, and few have something to migrate
+
+    command.upgrade(_config(database_url), revision)
 
 
 def unmigrate(database_url: str, revision: str = "base") -> None:
     """Take the schema back to `revision`. Blocks."""
+    from alembic import command  # noqa: PLC0415  # as above
+
+    command.downgrade(_config(database_url), revision)
+
+
+def _config(database_url: str) -> "Config":
+    from alembic.config import Config  # noqa: PLC0415  # as above
+
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
     config.attributes["database_url"] = database_url
-    command.downgrade(config, revision)
+    return config
