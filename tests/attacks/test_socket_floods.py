@@ -178,7 +178,7 @@ async def test_twenty_flooders_at_once_hold_nobody_up(
                     f"codes {Counter(codes)}; a bystander waited {waits[len(waits) // 2] * 1000:.0f} ms (median), "
                     f"{waits[-1] * 1000:.0f} ms (worst of {len(waits)}); memory grew by {grown / 1e6:.1f} MB"
                 )
-                assert set(codes) <= {None, 1008, 4400, 4429}  # None: reset, still sending
+                assert set(codes) <= {None, 4400, 4429}  # None: reset, still sending
                 assert waits[len(waits) // 2] < 0.1
                 assert grown < 64 * 1024 * 1024
 

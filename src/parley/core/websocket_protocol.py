@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 
 from parley.core.serving import WRITE_BUFFER_BYTES, Bounds, ServingConfig
 
-POLICY_VIOLATION, SILENT, OVER_A_LIMIT = 1008, 4408, 4429  # close codes, DESIGN 4.3
+ABUSE, SILENT, OVER_A_LIMIT = 4400, 4408, 4429  # close codes, DESIGN 4.3
 ABORT_S = 3.0  # whoever does not read its last words in this time is cut off
 _TEXT = 0x81  # the first byte of a message that is one frame of text
 _SHORT, _LONG = 125, 65_535  # lengths that stand in the second byte, and in the two behind it
@@ -86,7 +86,7 @@ class BoundedServerProtocol(ServerProtocol):
         if frame.opcode is Opcode.CONT:
             self._fragments += 1
             if self._fragments >= self._per_message:
-                self._give_up(POLICY_VIOLATION, "too many fragments")
+                self._give_up(ABUSE, "too many fragments")
         elif frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
             self._fragments = 0
         elif not self._controls.take():
