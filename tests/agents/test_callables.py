@@ -17,6 +17,7 @@ from parley.agents.interface import (
     HistoryMessage,
     Source,
     SourcesFound,
+    Started,
     TextGrew,
     ToolCalled,
     Turn,
@@ -179,3 +180,15 @@ async def test_every_text_an_agent_yields_can_be_stored() -> None:
         SourcesFound([Source(1, "a", "T")]),
         Finished("stop"),
     ]
+
+
+async def test_short_texts_are_as_short_as_they_are_stored() -> None:
+    async def wordy(_: Turn) -> AsyncIterator[Event]:
+        yield Started("a" * 65, 1, "m" * 129, "")
+        yield Failed("c" * 65, "Everything that could be said. " * 30, is_retryable=False)
+
+    started, failed = await events_of(wordy)
+    assert isinstance(started, Started)
+    assert (len(started.agent), len(started.model)) == (64, 128)
+    assert isinstance(failed, Failed)
+    assert (len(failed.code), len(failed.message)) == (64, 500)

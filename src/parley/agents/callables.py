@@ -16,13 +16,18 @@ from parley.agents.clients.port import TOO_LONG
 from parley.agents.clients.storable import storable
 from parley.agents.definition import PYTHON
 from parley.agents.failures import AGENT_FAILED, fail
-from parley.agents.interface import Event, Failed, Finished, TextGrew, Turn
+from parley.agents.interface import Event, Failed, Finished, Started, TextGrew, Turn
 from parley.agents.tools.threads import Threads
 
 log = structlog.get_logger(__name__)
 
 Agent = Callable[[Turn], AsyncIterator[Event]]
 EVENTS = get_args(Event)
+BOUNDS: Mapping[type, Mapping[str, int]] = {
+    Failed: {"code": 64, "message": 500},
+    Finished: {"finish_reason": 32},
+    Started: {"agent": 64, "model": 128},
+}
 LOAD_S = 10.0  # importing a large library takes seconds; what takes longer waits for something
 CLOSE_S = 1.0  # what an agent that is left may take to tidy up
 
@@ -113,8 +118,14 @@ def _is_cancelled() -> bool:
 def _check(event: Any) -> Event | None:
     if not isinstance(event, EVENTS):
         raise TypeError(f"an agent yields events of the interface, not {type(event).__name__}")
-    checked = cast("Event", _storable(event))
+    checked = cast("Event", _bounded(_storable(event)))
     return None if isinstance(checked, TextGrew) and not checked.text else checked
+
+
+def _bounded(event: Any) -> Any:
+    """Return an event with its short texts as short as they are stored."""
+    bounds = BOUNDS.get(type(event), {})
+    return replace(event, **{name: getattr(event, name)[:most] for name, most in bounds.items()}) if bounds else event
 
 
 def _storable(value: Any) -> Any:

@@ -31,6 +31,7 @@ from parley.agents.interface import (
 )
 from parley.agents.loop import EMPTY, error_content, join_round
 from parley.agents.tools.registry import cut
+from parley.agents.tools.schema import showable
 
 ROUNDS = 25  # of a graph's nodes: as many as LangGraph itself allowed before it stopped to count
 CONTEXT_TOKENS = 16_000  # as an agent of our own has
@@ -228,7 +229,7 @@ class _Reply:
     def _called(self, step: Step) -> Iterator[Event]:
         for call in step.calls:
             if (tool := self.tools.get(call.name)) is not None:
-                arguments = json.loads(call.arguments) if tool.is_public else None
+                arguments = showable(json.loads(call.arguments)) if tool.is_public else None
                 yield ToolCalled(call.call_id, call.name, tool.label, arguments)
 
     def _told(self, call: Call, result: Result) -> Iterator[Event]:

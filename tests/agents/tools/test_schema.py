@@ -195,3 +195,11 @@ def test_a_function_that_makes_no_tool_is_refused_where_it_is_written() -> None:
     ):
         with pytest.raises(TypeError, match=reason):
             Parameters(function)
+
+
+def test_numbers_that_javascript_cannot_hold_are_shown_as_text() -> None:
+    def track(numbers: list[int]) -> None:
+        """Look for parcels."""
+
+    shown = Parameters(track).show(json.dumps({"numbers": [2**53 - 1, 2**53, 10**22]}))
+    assert shown == {"numbers": [2**53 - 1, str(2**53), "1" + "0" * 22]}

@@ -16,6 +16,7 @@ from parley.agents.tools.outcome import ToolContext, ToolMistake
 ARGUMENTS_CHARS = 32_768  # far above what any tool needs; what is longer is not even parsed
 SHOWN_ERRORS = 5  # enough to mend a call by
 SHOWN_NAME_CHARS = 40  # of a path in an error: its keys are the model's own
+LARGEST_SHOWN = 2**53 - 1
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ARGUMENT = re.compile(r"\s+\*{0,2}(\w+)(?:\s*\([^)]*\))?:\s*(.+)")
 _SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Note|Notes|Example|Examples):\s*$")
@@ -39,7 +40,7 @@ class Parameters:
 
     def show(self, arguments: str) -> Mapping[str, Any]:
         """Return the values as JSON would hold them; raise ToolMistake as `parse` does."""
-        shown: dict[str, Any] = self._validate(arguments).model_dump(mode="json", exclude_unset=True)
+        shown: dict[str, Any] = showable(self._validate(arguments).model_dump(mode="json", exclude_unset=True))
         return shown
 
     def _validate(self, arguments: str) -> BaseModel:
@@ -117,6 +118,17 @@ def _without_titles(schema: Any) -> Any:
         for key, value in schema.items()
         if key != "title"
     }
+
+
+def showable(value: Any) -> Any:
+    """Return a JSON value with the numbers that JavaScript cannot hold as text."""
+    if isinstance(value, dict):
+        return {key: showable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [showable(item) for item in value]
+    if isinstance(value, int) and abs(value) > LARGEST_SHOWN:
+        return str(value)
+    return value
 
 
 def _is_storable(value: Any) -> bool:
