@@ -3,6 +3,7 @@
 import asyncio
 import json
 from base64 import urlsafe_b64encode
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -194,3 +195,49 @@ async def is_unharmed(service: Service, chat: Talk) -> None:
     assert (await service.http.get("/health/live")).status_code == 200
     async with watching(chat) as socket:
         await socket.is_served()
+
+
+async def test_a_question_with_a_cursor_of_another_conversation_is_refused_before_it_is_stored(
+    start_on_socket: Start,
+) -> None:
+    async with chatting(start_on_socket) as service:
+        chat = await talk(service)
+        other = await talk(service, chat.account)
+        cursor = encode_cursor(prefix_of(other), Position(1))
+        body = {"message": "Hello?", "conversation_id": chat.id, "client_id": "one"}
+        headers = {**chat.account.headers, "Last-Event-ID": cursor}
+        answer = await service.http.post("/chat/stream", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "conversation_not_found")
+        assert await chat.messages() == []
+        assert await other.messages() == []
+
+
+async def test_a_question_that_names_no_conversation_is_one_of_its_cursor_s(start_on_socket: Start) -> None:
+    """Its client has seen events of it; what the database has lost of that since is asked there again."""
+    async with chatting(start_on_socket) as service:
+        chat = await talk(service)
+        cursor = encode_cursor(prefix_of(chat), Position(0))
+        async with asking(
+            service, chat.account, {"message": "Hello?", "client_id": "one"}, **{"Last-Event-ID": cursor}
+        ) as stream:
+            assert (await stream.rest())[-1].is_done
+        assert [message["content"] for message in await chat.messages()] == ["Hello?", "Hello?"]
+
+
+async def test_a_stream_ends_also_where_a_reset_held_the_end_of_its_reply(start_on_socket: Start) -> None:
+    """A question asked with a cursor that leads nowhere, whose reply has ended before anybody looked."""
+    async with chatting(start_on_socket) as service:
+        chat = await talk(service)
+        connections: Any = service.parts["connections"]
+        open_ = connections.open
+
+        async def open_late(*arguments: Any, **options: Any) -> Any:
+            async with asyncio.timeout(5):
+                while not any(message["status"] == "complete" for message in (await chat.messages())[1:]):
+                    await asyncio.sleep(0.01)
+            return await open_(*arguments, **options)
+
+        connections.open = open_late
+        body = {"message": "Hello?", "conversation_id": chat.id, "client_id": "one"}
+        async with asking(service, chat.account, body, **{"Last-Event-ID": "nonsense"}) as stream:
+            assert (await stream.rest())[-1].is_done

@@ -178,9 +178,9 @@ class AskCommand(Command):
     def conversation(self) -> UUID | None:
         return self.conversation_id or self.session_id
 
-    def question(self) -> Question:
-        """Return what is asked."""
-        return Question(self.message, self.conversation, self.client_id, self.on_busy)
+    def question(self, conversation_id: UUID | None) -> Question:
+        """Return what is asked, in this conversation; None: a new one."""
+        return Question(self.message, conversation_id, self.client_id, self.on_busy)
 
 
 class AgainCommand(Command):

@@ -62,19 +62,19 @@ async def ask_and_watch(
     """Ask, and watch the answer; sent again with the same `client_id` and `Last-Event-ID` it goes on where it was."""
     cursor = last_event_id or cursor
     named = decode_cursor(cursor) if cursor else None
+    conversation_id = command.conversation or (named.conversation_id if named else None)
+    # Refused before anything is stored: who is refused asks again, and without a client_id that is another question.
+    if named is not None and named.conversation_id != conversation_id:
+        raise ConversationNotFound
     if cursor and command.client_id is None:
-        conversation_id = command.conversation or (named.conversation_id if named else None)
         if conversation_id is None:
             raise Unprocessable("The cursor names no conversation; name one.", param="conversation_id")
         asked = None
     else:
-        # Before it is stored: who is refused asks again, and without a client_id that would be another question.
         request.state.seats.check(user.user_id, request.scope["client_address"].limit_key)
-        asked = await chat.ask(user, command.question(), _charge(request))
+        asked = await chat.ask(user, command.question(conversation_id), _charge(request))
         conversation_id = asked.conversation_id
     structlog.contextvars.bind_contextvars(conversation_id=str(conversation_id))
-    if named is not None and named.conversation_id != conversation_id:
-        raise ConversationNotFound
     position = named.position if named else None
     return await _stream(request, user, conversation_id, asked=asked, cursor=cursor, position=position)
 
@@ -99,7 +99,7 @@ async def _stream(
             else await chat.find_due(conversation_id, position.reply if position else None)
         )
         is_over = until is None
-        if until is not None and (asked is None or asked.is_duplicate):
+        if until is not None and (asked is None or asked.is_duplicate or cursor is not None):
             ended_rev = await chat.find_end(until)
             told = {frame.ends for frame in opening.frames}
             is_over = ended_rev is not None and ended_rev <= opening.position.rev and until not in told
@@ -154,7 +154,7 @@ async def watch_socket(_: General, socket: WebSocket, user: AdmittedUser, conver
 @router.post("/send", responses={202: {"description": "Not answered yet"}, **problems(401, 403, 404, 409)})
 async def ask_and_wait(_: General, user: CurrentUser, chat: Chat, request: Request, command: AskCommand) -> Response:
     """Ask, and wait for the whole answer; 202 with what stands after a minute."""
-    asked = await chat.ask(user, command.question(), _charge(request))
+    asked = await chat.ask(user, command.question(command.conversation), _charge(request))
     structlog.contextvars.bind_contextvars(conversation_id=str(asked.conversation_id))
     has_ended = await _wait_for(request, user, asked, request.state.settings.chat.send_wait_s)
     message, reply = await chat.read_pair(asked)
