@@ -1,4 +1,4 @@
-"""Takeovers: only of a reply whose owner still stands where it was seen to stand."""
+"""Takeovers: only of a reply whose owner still stands where it was seen to stand, and only so often."""
 
 from uuid import UUID, uuid4
 
@@ -8,25 +8,66 @@ from tests.fixtures.service import Service
 from parley.chat.owners import Owners
 from parley.core.clock import SystemClock
 
+OTHER = uuid4()
+SEEN = 7
+ORPHANED = text(
+    "UPDATE messages SET status = :status, owner = :other, takeovers = :takeovers, ended_rev = NULL WHERE id = :id"
+)
 
-async def test_whoever_has_come_back_is_not_taken_over(service: Service) -> None:
+
+async def answered(service: Service) -> tuple[UUID, UUID]:
+    """Return a conversation and the reply in it."""
     account = await service.register()
     sent = await service.http.post("/chat/send", json={"message": "Hello?"}, headers=account.headers)
-    conversation_id, reply_id = UUID(sent.json()["conversation_id"]), UUID(sent.json()["reply"]["id"])
-    parts, other = service.parts, uuid4()
-    clock, metrics = SystemClock(), parts["chat"]._metrics
-    owners = Owners(parts["database"], parts["replies"], parts["tasks"], clock, boot_id=uuid4(), metrics=metrics)
+    return UUID(sent.json()["conversation_id"]), UUID(sent.json()["reply"]["id"])
+
+
+async def orphan(service: Service, reply_id: UUID, status: str, takeovers: int) -> None:
+    """Let another worker have it, whose beat stands where it was seen."""
     async with service.parts["database"].transaction() as db:
-        await db.execute(text("INSERT INTO workers (boot_id, beat) VALUES (:other, 7)"), {"other": other})
-        await db.execute(
-            text("UPDATE messages SET status = 'streaming', owner = :other, ended_rev = NULL WHERE id = :id"),
-            {"other": other, "id": reply_id},
-        )
+        beat = text("INSERT INTO workers (boot_id, beat) VALUES (:other, :seen) ON CONFLICT DO NOTHING")
+        await db.execute(beat, {"other": OTHER, "seen": SEEN})
+        found = {"status": status, "other": OTHER, "takeovers": takeovers, "id": reply_id}
+        await db.execute(ORPHANED, found)
 
+
+def owners_of(service: Service) -> Owners:
+    parts = service.parts
+    clock, metrics = SystemClock(), parts["chat"]._metrics
+    return Owners(parts["database"], parts["replies"], parts["tasks"], clock, boot_id=uuid4(), metrics=metrics)
+
+
+async def test_whoever_has_come_back_is_not_taken_over(service: Service) -> None:
+    conversation_id, reply_id = await answered(service)
+    owners = owners_of(service)
+    await orphan(service, reply_id, "streaming", 0)
     assert await owners._store_claim(conversation_id, reply_id, {}) is None
-    assert await owners._store_claim(conversation_id, reply_id, {other: 6}) is None, "it has beaten since"
-    committed = await owners._store_claim(conversation_id, reply_id, {other: 7})
-
+    assert await owners._store_claim(conversation_id, reply_id, {OTHER: SEEN - 1}) is None, "it has beaten since"
+    committed = await owners._store_claim(conversation_id, reply_id, {OTHER: SEEN})
     assert committed is not None
     assert [claimed.message_id for claimed in committed.claimed] == [reply_id]
     service.parts["replies"].forget(reply_id)
+
+
+async def test_a_reply_that_is_to_stop_is_stopped_however_often_its_writers_died(service: Service) -> None:
+    """Others end as failed after three: what kills everybody who writes it is not asked again."""
+    conversation_id, reply_id = await answered(service)
+    owners = owners_of(service)
+    for status, is_claimed in (("stopping", True), ("streaming", False)):
+        await orphan(service, reply_id, status, 3)
+        committed = await owners._store_claim(conversation_id, reply_id, {OTHER: SEEN})
+        assert committed is not None
+        assert bool(committed.claimed) is is_claimed, status
+        service.parts["replies"].forget(reply_id)
+
+
+async def test_a_reply_that_broke_its_task_counts_as_taken_over(service: Service) -> None:
+    """Nothing else would end one that breaks whoever writes it."""
+    _, reply_id = await answered(service)
+    owners = owners_of(service)
+    await orphan(service, reply_id, "streaming", 1)
+    owners._boot_id = OTHER
+    await owners._release([(reply_id, 1)])
+    async with service.parts["database"].transaction() as db:
+        rows = await db.execute(text("SELECT owner, takeovers FROM messages WHERE id = :id"), {"id": reply_id})
+    assert rows.one() == (None, 2)

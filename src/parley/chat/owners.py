@@ -123,7 +123,7 @@ class Owners:
             if is_orphan:
                 reply.takeovers += 1
                 log.warning("reply_taken_over", message_id=str(message_id), attempt=reply.attempt + 1)
-            if reply.takeovers > MOST_TAKEOVERS:
+            if reply.takeovers > MOST_TAKEOVERS and reply.status != "stopping":
                 reply.attempt += 1  # an attempt without a tape: what viewers have of the last one is not its text
                 repository.end(conversation, reply, "failed", finish_reason="error", error=LOST)
                 await db.flush()
@@ -151,7 +151,7 @@ class Owners:
         log.warning("replies_released", count=len(attempts))
         try:
             async with self._database.transaction() as db:
-                await repository.release(db, self._boot_id, attempts)
+                await repository.release(db, self._boot_id, attempts, are_broken=True)
         except DatabaseUnavailable:
             return  # the next beat sees them again
 

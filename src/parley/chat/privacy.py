@@ -206,6 +206,7 @@ async def end_asked(db: AsyncSession, conversation_id: UUID, user_id: UUID) -> N
     asked = set(await db.scalars(_said(conversation_id, user_id)))
     for reply in await repository.list_live(db, conversation_id):
         if reply.question_id in asked:
+            reply.attempt += 1  # an attempt without a tape: what viewers have of the last one is not its text
             repository.end(conversation, reply, "stopped")
             reply.owner = None
 

@@ -101,6 +101,14 @@ class Writing:
     """Of models, so far."""
     first_token_s: float | None = None
     is_takeover: bool = False
+    is_bare: bool = False
+    """Whether all but its text was left out, because its end could not be stored with it."""
+
+    def strip(self) -> Ending:
+        """Leave out what an agent of somebody's own may have filled with anything; return how the reply ends then."""
+        self.is_bare, self.shown_steps, self.sources = True, [], []
+        self.agent = self.agent_version = self.model = None
+        return Ending("failed", error=INTERNAL)
 
 
 class Replies:
@@ -216,10 +224,12 @@ class Replies:
         self._running[claimed.message_id] = writing
         if not claimed.is_stopping:
             self._show(writing)
-        writing.task = self._tasks.spawn("write reply", self._write(writing))
+        self._tasks.spawn("write reply", self._write(writing))
 
     async def _write(self, writing: Writing) -> None:
         claimed = writing.claimed
+        # Here, and not where it is begun: a task that is cancelled before its first step never comes to tidy up.
+        writing.task = asyncio.current_task()
         structlog.contextvars.bind_contextvars(
             conversation_id=str(claimed.conversation_id), message_id=str(claimed.message_id)
         )
@@ -264,6 +274,8 @@ class Replies:
         return Ending("failed", error=INTERNAL)
 
     async def _ask(self, writing: Writing) -> Ending | None:
+        if writing.why is not None:
+            raise asyncio.CancelledError  # told so before it began
         claimed = writing.claimed
         turn = claimed.turn or await read_turn(self._database, claimed.message_id, self._settings.history_messages)
         if turn is None:
@@ -285,7 +297,8 @@ class Replies:
         self._connections.attach(claimed.conversation_id, writing.tape)
 
         def fenced() -> None:
-            self.end_early(claimed.message_id, "fenced")
+            if self._running.get(claimed.message_id) is writing:  # and not what was claimed anew since
+                self.end_early(claimed.message_id, "fenced")
 
         self._replicator.add(writing.tape, conversation_id=claimed.conversation_id, fenced=fenced)
 
@@ -321,10 +334,10 @@ class Replies:
                 writing.agent, writing.agent_version, writing.model = agent, version, model
                 body = protocol.start(message_id, writing.tape.attempt, agent, model)
             case ToolCalled(call_id, name, label, arguments):
+                body = protocol.tool_call(message_id, call_id, name, label, arguments)
                 shown = {} if arguments is None else {"arguments": dict(arguments)}
                 step = {"call_id": call_id, "name": name, "label": label, "ok": None, "summary": "", **shown}
                 writing.shown_steps.append(step)
-                body = protocol.tool_call(message_id, call_id, name, label, arguments)
             case ToolFinished(call_id, is_ok, summary):
                 for shown_step in writing.shown_steps:
                     if shown_step["call_id"] == call_id:
@@ -332,8 +345,8 @@ class Replies:
                 body = protocol.tool_result(message_id, call_id, ok=is_ok, summary=summary)
             case SourcesFound(sources):
                 found: list[Any] = [asdict(source) for source in sources]
-                writing.sources.extend(found)
                 body = protocol.sources(message_id, found)
+                writing.sources.extend(found)
             case _:
                 return
         writing.tape.write(body)
@@ -414,6 +427,11 @@ class Replies:
                 committed = committed or await self._store_end(writing, ending, text, tape_end)
             except DatabaseUnavailable:
                 failures = await self._pause(failures)
+            except Exception:
+                if writing.is_bare:
+                    raise
+                log.exception("reply_end_broke")
+                ending = writing.strip()
             else:
                 break
         self._replicator.finish(writing.tape)

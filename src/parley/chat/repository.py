@@ -205,10 +205,16 @@ async def hand_off(db: AsyncSession, conversation: Conversation) -> Quieted:
     return quieted
 
 
-async def release(db: AsyncSession, owner: UUID, attempts: Sequence[tuple[UUID, int]]) -> None:
-    """Give attempts at replies back: whoever has room claims them. One that was claimed since is left alone."""
+async def release(
+    db: AsyncSession, owner: UUID, attempts: Sequence[tuple[UUID, int]], *, are_broken: bool = False
+) -> None:
+    """Give attempts at replies back: whoever has room claims them. One that was claimed since is left alone.
+
+    Those that broke count as taken over: a reply that breaks everybody who writes it comes to an end.
+    """
     theirs = and_(tuple_(Message.id, Message.attempt).in_(attempts), Message.owner == owner, Message.status.in_(LIVE))
-    await db.execute(update(Message).where(theirs).values(owner=None))
+    takeovers = Message.takeovers + int(are_broken)
+    await db.execute(update(Message).where(theirs).values(owner=None, takeovers=takeovers))
 
 
 def _is_mine(message_id: UUID, attempt: int, owner: UUID) -> ColumnElement[bool]:

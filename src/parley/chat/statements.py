@@ -36,7 +36,8 @@ SELECT now() AS at, (SELECT u.name FROM users u WHERE u.id = $2) AS name
 """
 
 # Locked first, as everybody does. Where a reply waits behind this one, or the conversation is gone, nothing is done:
-# promoting takes more than one statement.
+# promoting takes more than one statement. Nor where somebody changed the conversation while this waited for the lock:
+# what was added meanwhile is not seen here.
 END = f"""
 WITH c AS (
     SELECT id, rev FROM conversations WHERE id = $1 AND deleted_at IS NULL FOR UPDATE
@@ -47,6 +48,7 @@ WITH c AS (
         model = $18, ended_at = now(), rev = c.rev + 1, ended_rev = c.rev + 1
     FROM c WHERE m.id = $2 AND m.attempt = $3 AND m.owner = $4 AND m.status IN ('streaming', 'stopping')
     AND NOT EXISTS (SELECT FROM messages w WHERE w.conversation_id = $1 AND w.status = 'queued')
+    AND c.rev = (SELECT s.rev FROM conversations s WHERE s.id = $1)
     RETURNING m.*
 ), b AS (
     UPDATE conversations v SET rev = e.rev, active_at = now() FROM e WHERE v.id = e.conversation_id
