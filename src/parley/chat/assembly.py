@@ -113,15 +113,12 @@ def assemble_chat(  # what a worker has one of
         await asyncio.wait({schema_settled})
         await owners.run()
 
-    async def say_goodbye() -> None:
-        await connections.drain(min(GOODBYES_WITHIN_S, graceful_s / 4))
-
-    async def finish_replies() -> None:
-        await replies.hand_over(graceful_s * GRACE_PART)
+    async def finish() -> None:
+        goodbyes = connections.drain(min(GOODBYES_WITHIN_S, graceful_s / 4))
+        await asyncio.gather(goodbyes, replies.hand_over(graceful_s * GRACE_PART))
         connections.end_everything()
 
-    drain.finish(say_goodbye)
-    drain.finish(finish_replies)
+    drain.finish(finish)
     tasks.keep("send tapes", replicator.run)
     tasks.keep("beat and watch", beat)
     tasks.keep("obey", obey)

@@ -83,8 +83,9 @@ class Viewer:
     """Somebody who watches a conversation over one socket or stream."""
 
     __slots__ = (
-        "_answers", "_busy", "_changed", "_goodbye", "_source", "_tasks", "_transport", "closed", "deadline_s",
-        "framing", "identity", "is_open", "on_answers", "position", "reached", "sent_at", "until", "watched",
+        "_answers", "_busy", "_changed", "_goodbye", "_reads", "_source", "_tasks", "_transport",
+        "closed", "deadline_s", "framing", "identity", "is_open", "on_answers", "position", "reached", "sent_at",
+        "until", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +103,8 @@ class Viewer:
         self.sent_at = time.monotonic()
         self._answers: list[Payload] = []
         self._busy = True
+        self._reads = False
+        """Busy with reading what was missed: nothing is on its way to the peer."""
         self._goodbye: asyncio.Task[None] | None = None
         self._changed: asyncio.Event | None = None
         """There while somebody waits: of thousands of idle sockets nobody does."""
@@ -152,18 +155,22 @@ class Viewer:
         """Send what follows the position, unless a send is under way: that one will go on with it."""
         if self._busy or not self.is_open or self._source is None:
             return
-        if (self._answers and not self._send(self._take_answers())) or self.reached:
-            return
-        stretch = self._source.following(self)
-        if stretch is None:
-            self._busy = True
-            self._tasks.spawn("catch up", self._catch_up(self._source))
-            return
-        self.position = stretch.position
-        if self.until is not None and self.until in stretch.ends:
-            self.reach()
-        if stretch.payloads:
-            self._send(stretch.payloads)
+        try:
+            if (self._answers and not self._send(self._take_answers())) or self.reached:
+                return
+            stretch = self._source.following(self)
+            if stretch is None:
+                self._busy = self._reads = True
+                self._tasks.spawn("catch up", self._catch_up(self._source))
+                return
+            self.position = stretch.position
+            if self.until is not None and self.until in stretch.ends:
+                self.reach()
+            if stretch.payloads:
+                self._send(stretch.payloads)
+        except Exception:  # the border of a connection: one breaks, the others go on
+            log.exception("viewer_broke")
+            self.close(CloseCode.INTERNAL, "internal_error")
 
     def answer(self, body: bytes) -> None:
         """Send an answer to this viewer alone."""
@@ -191,7 +198,7 @@ class Viewer:
             return
         self.closed = (code, reason)
         self.lose()
-        if self._busy and self._source is not None:
+        if self._busy and not self._reads and self._source is not None:
             self._transport.abort()  # a goodbye would wait behind what the peer does not read
         else:
             self._goodbye = self._tasks.spawn("say goodbye", self._say_goodbye(code, reason))
@@ -241,11 +248,14 @@ class Viewer:
     async def _catch_up(self, source: Source) -> None:
         try:
             payloads = await source.catch_up(self)
+            self._answers.extend(payloads)
         except AppError as error:
             self.close(CloseCode.TRY_LATER if error.retryable else CloseCode.GONE, error.code)
-            return
-        self._answers.extend(payloads)
-        self._busy = False
+        except Exception:  # the border of a connection, as in `push`
+            log.exception("viewer_broke")
+            self.close(CloseCode.INTERNAL, "internal_error")
+        self._busy = self._reads = False
+        self._wake()
         self.push()
 
     async def _change(self) -> None:

@@ -52,7 +52,9 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 256  # viewers served before others have their turn
 READS_SIDE_BY_SIDE = 4  # of the pool's connections; questions need some as well
 TAPE_WAIT_S = 1.0  # for the rest of an ended tape, DESIGN 5
+TEXT_WAIT_S = 5.0  # for a Redis that does not answer, where nobody else has the text
 TAPE_POLL_S = 0.1
+GOODBYES_PER_S = 200  # about half of what a worker can take in
 BACK_WITHIN_MS = 2000  # a successor is there already
 
 
@@ -65,6 +67,8 @@ class Opening:
     frames: Sequence[Frame]
     position: Position
     user_name: str
+    timeline: str
+    """Of the database it was read from."""
     began_at: float
     """When somebody came for it, by the clock that never jumps."""
 
@@ -77,6 +81,8 @@ class Watched:
     subscribed: asyncio.Task[bool]
     prefix: str = ""
     """Of its cursors."""
+    timeline: str = ""
+    """Of the database it was read from; none where it is to be read anew."""
     viewers: set[Viewer] = field(default_factory=set)
     holds: int = 0
     is_loaded: bool = False
@@ -165,7 +171,7 @@ class ConnectionManager:
         user: protocol.UserView = {"id": identity.user_id, "name": standing.user_name, "role": identity.role}
         view = conversation_change(standing.conversation).view
         ready = protocol.ready(view, user, self._settings.heartbeat_s)  # type: ignore[arg-type]
-        return Opening(watched, ready, frames, position, standing.user_name, began_at)
+        return Opening(watched, ready, frames, position, standing.user_name, watched.timeline, began_at)
 
     def enter(self, opening: Opening, viewer: Viewer, *answers: bytes) -> None:
         """Let a viewer in: `ready`, its own answers, what leads to the present, and from then on everything."""
@@ -176,6 +182,8 @@ class ConnectionManager:
         if viewer.until is not None and viewer.until in {frame.ends for frame in opening.frames}:
             viewer.reach()
         viewer.go_live(self, [*first, *self._framed(watched, viewer, opening.frames)])
+        if opening.timeline != watched.timeline:
+            self.send_away(viewer)
         if kind := viewer.framing.kind:
             self._metrics.viewers.labels(kind).inc()
             self._metrics.joins.labels(kind).inc()
@@ -195,6 +203,7 @@ class ConnectionManager:
     async def drain(self, within_s: float) -> None:
         """Send every viewer away, at random moments so that they do not come back all at once."""
         viewers = [viewer for viewer in self._viewers() if viewer.until is None]
+        within_s = min(within_s, len(viewers) / GOODBYES_PER_S)
         moments = sorted(random() * within_s for _ in viewers)  # noqa: S311  # spreads load, guards nothing
         began = self._clock.monotonic()
         for at_s, viewer in zip(moments, viewers, strict=True):
@@ -284,9 +293,18 @@ class ConnectionManager:
         position = viewer.position
         standing = await read_standing(self._database, viewer.identity, watched.conversation_id, position, "behind")
         frames, viewer.position = standing.frames(position, watched.hub.find_tape)
-        if viewer.until is not None and viewer.until in {frame.ends for frame in frames}:
+        if viewer.until is not None and (
+            viewer.until in {frame.ends for frame in frames}
+            or (standing.changes is None and await self._has_ended(viewer.until, viewer.position.rev))
+        ):
             viewer.reach()
         return self._framed(watched, viewer, frames)
+
+    async def _has_ended(self, message_id: UUID, by_rev: int) -> bool:
+        """Return whether a `reset` of that rev held the end of a reply."""
+        async with self._database.transaction() as db:
+            message = await repository.find_message(db, message_id)
+        return message is None or (message.ended_rev is not None and message.ended_rev <= by_rev)
 
     # What was missed.
 
@@ -369,8 +387,12 @@ class ConnectionManager:
     async def read_text(self, conversation_id: UUID, message_id: UUID) -> str:
         """Return the text that the log still has of a reply, of its last attempt there."""
         hub, key, seen = Hub(conversation_id), log_key_of(conversation_id, message_id), (-1, -1)
+        latest = self._clock.monotonic() + TEXT_WAIT_S
         while (end := hub.tape_end(message_id)) != seen:
             (entries,) = await self._log.read([(key, *end)])
+            if entries is None and self._clock.monotonic() < latest:
+                await self._clock.sleep(TAPE_POLL_S)  # not known, which is not nothing
+                continue
             hub.take_log(message_id, _tape_entries(entries or ()))
             seen = end
         tape = hub.find_tape(message_id)
@@ -409,7 +431,8 @@ class ConnectionManager:
 
     def _begin(self, watched: Watched, standing: Standing) -> None:
         watched.is_loaded = True
-        watched.prefix = cursor_prefix(self._database.timeline, watched.conversation_id)
+        watched.timeline = self._database.timeline
+        watched.prefix = cursor_prefix(watched.timeline, watched.conversation_id)
         watched.hub.begin(standing.conversation.rev, standing.live)
         self._attach_own(watched)
         early, watched.early = watched.early, []
@@ -517,14 +540,16 @@ class ConnectionManager:
 
     def _serve(self, viewers: Sequence[Viewer]) -> None:
         for viewer in viewers:
-            try:
-                viewer.push()
-            except Exception:  # the border of a connection: one breaks, the others go on
-                log.exception("viewer_broke")
-                viewer.close(CloseCode.INTERNAL, "internal_error")
+            viewer.push()
 
     def _framed(self, watched: Watched, viewer: Viewer, frames: Sequence[Frame]) -> list[Payload]:
         return [viewer.frame(frame.body, encode_cursor(watched.prefix, frame.position)) for frame in frames]
+
+    def start_over(self, watched: Watched) -> None:
+        """The database goes on from another moment than the hub knows: whoever comes back gets a `reset`."""
+        watched.is_loaded, watched.timeline = False, ""
+        for viewer in tuple(watched.viewers):
+            self.send_away(viewer)
 
     def end_all(self, watched: Watched, code: CloseCode, reason: str) -> None:
         """End every connection to a conversation."""

@@ -84,21 +84,23 @@ class Sweep:
         watched = {one.conversation_id: one for one in self._connections.watched.values() if one.is_loaded}
         if not watched:
             return
-        guests = [
-            one.conversation_id for one in watched.values() if any(_needs_invitation(one, v) for v in one.viewers)
-        ]
+        # Who comes while this is read was asked for at the door.
+        guests = [(one, viewer) for one in watched.values() for viewer in one.viewers if _needs_invitation(one, viewer)]
+        visited = list({one.conversation_id for one, _ in guests})
         async with self._database.transaction() as db:
             standings = (await db.execute(_STANDINGS, {"ids": list(watched)})).all()
-            members = {tuple(row) for row in await db.execute(_MEMBERS, {"ids": guests})} if guests else set()
+            members = {tuple(row) for row in await db.execute(_MEMBERS, {"ids": visited})} if visited else set()
+        for one, viewer in guests:
+            if _needs_invitation(one, viewer) and (one.conversation_id, viewer.identity.user_id) not in members:
+                viewer.close(CloseCode.FORBIDDEN, "no_longer_invited")
         for conversation_id, rev, is_deleted, live, attempt in standings:
             one = watched.pop(conversation_id)
             if is_deleted:
                 self._connections.end_all(one, CloseCode.GONE, "conversation_deleted")
+            elif one.timeline != self._database.timeline:
+                self._connections.start_over(one)
             elif rev > one.hub.rev or live != one.hub.live or self._lacks_attempt(one, live, attempt):
                 self._connections.read_soon(one)
-            for viewer in tuple(one.viewers):
-                if _needs_invitation(one, viewer) and (conversation_id, viewer.identity.user_id) not in members:
-                    viewer.close(CloseCode.FORBIDDEN, "no_longer_invited")
         for gone in watched.values():
             self._connections.end_all(gone, CloseCode.GONE, "conversation_deleted")
 
