@@ -31,16 +31,16 @@ from parley.agents.interface import Finished, TextGrew
 from parley.chat.replies import Replies
 
 sign = pathlib.Path(__file__).parent / "die"
-store_end = Replies._store_end
+follow_up = Replies.follow_up
 
-async def store_and_die(self, *arguments):
-    committed = await store_end(self, *arguments)
-    if committed.changes and sign.exists():
+def follow_up_or_die(self, committed):
+    views = [change.view for change in committed.changes]
+    if any(view.get("role") == "assistant" and view["status"] == "complete" for view in views) and sign.exists():
         sign.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
-    return committed
+    follow_up(self, committed)
 
-Replies._store_end = store_and_die
+Replies.follow_up = follow_up_or_die
 
 async def answer(turn):
     for number in range(20):

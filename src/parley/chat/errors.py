@@ -39,6 +39,15 @@ class ClientIdReused(Unprocessable):
     code, message = "client_id_reused", "This client_id was used for another message."
 
 
+class MessageTooLong(Unprocessable):
+    """This service takes shorter messages than the wire does."""
+
+    code = "too_long"
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"A message may have at most {most_bytes} bytes of UTF-8.")
+
+
 class Busy(Conflict):
     """A reply is being written, and the caller did not want to wait."""
 

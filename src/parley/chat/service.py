@@ -16,7 +16,7 @@ from parley.auth.schemas import Identity
 from parley.chat import repository
 from parley.chat.access import access_conversation, access_message, is_operator
 from parley.chat.changes import Change
-from parley.chat.errors import Busy, ClientIdReused, HumanMode, MessageNotFound, NotLast, QueueFull
+from parley.chat.errors import Busy, ClientIdReused, HumanMode, MessageNotFound, MessageTooLong, NotLast, QueueFull
 from parley.chat.metrics import ChatMetrics
 from parley.chat.models import ENDED, Conversation, Message
 from parley.chat.protocol import MessageView, OnBusy
@@ -26,6 +26,7 @@ from parley.chat.rows import change_of, conversation_change, message_view
 from parley.chat.settings import ChatSettings
 from parley.chat.statements import KNOWS, Begun, begin_conversation, conversation_of, message_of
 from parley.core.database import AlreadyThere, Database
+from parley.core.errors import Conflict
 from parley.core.ids import new_id
 
 TITLE_CHARACTERS = 60  # of the first question: what a list shows
@@ -136,6 +137,7 @@ class ChatService:
 
         `charge` is awaited before anything new is stored: repeats are free.
         """
+        self._check_size(question.content)
 
         async def find(db: AsyncSession) -> Asked | None:
             return await self._find_asked(db, identity, question)
@@ -192,6 +194,7 @@ class ChatService:
 
     async def again(self, identity: Identity, wish: Again, charge: Charge) -> Asked:
         """Answer the newest question anew."""
+        self._check_size(wish.content or "")
 
         async def find(db: AsyncSession) -> Asked | None:
             return await self._find_again(db, identity, wish)
@@ -213,7 +216,7 @@ class ChatService:
         await charge()
         try:
             asked, committed = await store()
-        except (IntegrityError, AlreadyThere):
+        except (IntegrityError, AlreadyThere, Conflict):  # what a twin has just done may stand in the way
             async with self._database.transaction() as db:
                 known = await find(db)
             if known is None:
@@ -373,11 +376,17 @@ class ChatService:
         await db.flush()
         reply = self._add_reply(db, conversation, question, committed, can_start=is_free)
         if wish.content is None:
-            reply.replaces = newest.id if newest is not None else None
+            is_another = newest is not None and newest.question_id == question.id
+            reply.replaces = newest.id if newest is not None and is_another else None
             reply.author_id, reply.client_id = identity.user_id, wish.client_id
         await db.flush()
         committed.changes.extend(change_of(row) for row in (*ended, question, reply) if row.rev > before)
         return Asked(conversation.id, question.id, reply.id, is_duplicate=False, rev=before), committed
+
+    def _check_size(self, content: str) -> None:
+        most = self._settings.message_max_bytes
+        if len(content) * 4 > most and len(content.encode()) > most:
+            raise MessageTooLong(most)
 
     def _make_way(self, live: Sequence[Message], on_busy: OnBusy, committed: Committed) -> None:
         """Apply the policy for a conversation in which something is being written or waits."""

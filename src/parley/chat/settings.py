@@ -3,6 +3,7 @@
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
+from parley.chat.commands import MAX_CONTENT_BYTES
 from parley.core.settings import Slice
 
 
@@ -11,7 +12,9 @@ class ChatSettings(Slice):
 
     model_config = SettingsConfigDict(env_prefix="PARLEY_CHAT_")
 
-    message_max_bytes: PositiveInt = Field(32_768, le=65_536, description="Bytes of UTF-8 a message may have.")
+    message_max_bytes: PositiveInt = Field(
+        MAX_CONTENT_BYTES, le=MAX_CONTENT_BYTES, description="Bytes of UTF-8 a message may have."
+    )
     reply_max_bytes: PositiveInt = Field(262_144, description="Bytes of UTF-8 a reply may have; longer ones are cut.")
     queue_max: PositiveInt = Field(5, le=100, description="Replies that may wait in one conversation.")
     tape_keep_s: PositiveFloat = Field(
