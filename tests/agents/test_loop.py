@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from parley.agents.clients.port import Finish, FinishReason, ModelEvent, TextDelta, ToolCallDelta
@@ -250,7 +250,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.lists(EVENTS, max_size=12), st.sampled_from(["stop", "tool_calls", "length"])), min_size=20)
 )
