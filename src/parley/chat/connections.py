@@ -157,6 +157,7 @@ class ConnectionManager:
                 standing = await read_standing(self._database, identity, conversation_id, position, reason)
             if not watched.is_loaded:
                 self._begin(watched, standing)
+            timeline = watched.timeline
             # Also where it was loaded: a guest's may have become somebody else's.
             watched.owner_id = standing.conversation.owner_id
             if position is not None and position.reply is not None and watched.hub.find_tape(position.reply) is None:
@@ -171,7 +172,7 @@ class ConnectionManager:
         user: protocol.UserView = {"id": identity.user_id, "name": standing.user_name, "role": identity.role}
         view = conversation_change(standing.conversation).view
         ready = protocol.ready(view, user, self._settings.heartbeat_s)  # type: ignore[arg-type]
-        return Opening(watched, ready, frames, position, standing.user_name, watched.timeline, began_at)
+        return Opening(watched, ready, frames, position, standing.user_name, timeline, began_at)
 
     def enter(self, opening: Opening, viewer: Viewer, *answers: bytes) -> None:
         """Let a viewer in: `ready`, its own answers, what leads to the present, and from then on everything."""

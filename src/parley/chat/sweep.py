@@ -90,9 +90,6 @@ class Sweep:
         async with self._database.transaction() as db:
             standings = (await db.execute(_STANDINGS, {"ids": list(watched)})).all()
             members = {tuple(row) for row in await db.execute(_MEMBERS, {"ids": visited})} if visited else set()
-        for one, viewer in guests:
-            if _needs_invitation(one, viewer) and (one.conversation_id, viewer.identity.user_id) not in members:
-                viewer.close(CloseCode.FORBIDDEN, "no_longer_invited")
         for conversation_id, rev, is_deleted, live, attempt in standings:
             one = watched.pop(conversation_id)
             if is_deleted:
@@ -103,6 +100,10 @@ class Sweep:
                 self._connections.read_soon(one)
         for gone in watched.values():
             self._connections.end_all(gone, CloseCode.GONE, "conversation_deleted")
+        # Last: what is deleted has no members either, and says so itself.
+        for one, viewer in guests:
+            if _needs_invitation(one, viewer) and (one.conversation_id, viewer.identity.user_id) not in members:
+                viewer.close(CloseCode.FORBIDDEN, "no_longer_invited")
 
     def _lacks_attempt(self, one: Watched, live: UUID | None, attempt: int | None) -> bool:
         return live is not None and one.hub.tape_end(live)[0] < (attempt or 0)
