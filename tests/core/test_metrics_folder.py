@@ -175,3 +175,16 @@ def test_a_number_that_is_used_again_brings_no_state_back(folder: Path) -> None:
         assert (found["chat_ws_accepted_total"], found["chat_ws_connections"]) == (2, 0)
     finally:
         mine.leave()
+
+
+def test_on_a_full_disk_the_dead_stay_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until there is room: nothing is lost, and nothing counted twice."""
+    for count in (3, 4):
+        Worker(folder, count).kill()
+    monkeypatch.setattr(metrics_folder, "reserve", lambda *_: False)
+    mine = MetricsFolder(folder)
+    files = mine.sweep(folds=True)
+    assert len([file for file in files if "counter" in file]) == 2
+    monkeypatch.undo()
+    assert len([file for file in mine.sweep(folds=True) if "counter" in file]) == 1
+    assert scrape(folder)["chat_ws_accepted_total"] == 7

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parley.core.clock import Clock
+from parley.core.counts_file import use_solid_files
 from parley.core.embedded.counts import VARIABLE
 from parley.core.exposition import Exposition
 from parley.core.metrics import Metrics
@@ -31,6 +32,7 @@ def make_instruments(clock: Clock, version: str, telemetry: Telemetry) -> Instru
     path = os.environ.get(VARIABLE)
     folder = MetricsFolder(Path(path)) if path else None
     if folder is not None:
+        use_solid_files()
         folder.enter()  # before there are files: those of somebody who is not there are swept away
     metrics, readings, pulse = Metrics(), Readings(clock), Pulse(clock)
     metrics.workers.set(1)

@@ -15,6 +15,7 @@ from typing import Any
 
 from prometheus_client.mmap_dict import MmapedDict
 
+from parley.core.counts_file import FIRST_BYTES, reserve
 from parley.core.embedded.lock import is_held
 
 TURN_S = 1.0  # a reader that holds the folder for longer has been frozen: its turn is not waited for
@@ -88,6 +89,8 @@ class MetricsFolder:
         sources = [self._path / f"{kind}_{pid}.db" for pid in (_PAST, *pids)]
         draft = self._path / f"{kind}.draft"
         draft.unlink(missing_ok=True)
+        if not reserve(draft, sum(source.stat().st_size for source in sources if source.exists()) or FIRST_BYTES):
+            return  # what the dead have counted stays where it is
         files: Any = MmapedDict  # it has no types
         total = files(str(draft))
         for source in sources:
