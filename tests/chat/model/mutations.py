@@ -221,6 +221,11 @@ MUTATIONS = [
         [(watch.Watch, "missed", _nothing), (watch, "APART_S", 1e9), (watch, "ANSWER_S", 1e9)],
     ),
     Mutation("a takeover is not thought over", rules={"looks_at_the_dead_again": False}, seeds=[13062902159]),
+    Mutation(
+        "an old tape ends whoever writes its reply now",
+        rules={"fences_only_the_tape_s_own_writer": False},
+        seeds=[11307736601],
+    ),
     Mutation("a question is acknowledged before its commit", rules={"acknowledges_after_the_commit": False}),
     Mutation("a client_id is not looked up", rules={"knows_client_ids": False}),
 ]

@@ -22,6 +22,7 @@ class Rules:
     stops_writing_at_the_end: bool = True
     claims_after_lost_commits: bool = True
     looks_at_the_dead_again: bool = True
+    fences_only_the_tape_s_own_writer: bool = True
     knows_client_ids: bool = True
     lost_replies_take_an_attempt: bool = True
     resets_what_is_far_behind: bool = True

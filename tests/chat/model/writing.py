@@ -90,6 +90,12 @@ class Writer:
         self._world.note(f"{self._worker} is told that its reply is {why}")
         self._worker.later(0.0, partial(self._leave, writing, why))
 
+    def _is_written_here(self, tape: Tape) -> bool:
+        """Whether nobody on this worker has begun anew since."""
+        writing = self.running.get(tape.message_id)
+        only_its_own = self._world.rules.fences_only_the_tape_s_own_writer
+        return not only_its_own or (writing is not None and writing.tape is tape)
+
     def _leave(self, writing: Writing, why: str) -> None:
         writing.is_ending = True
         if why == "stopped":
@@ -275,7 +281,7 @@ class Writer:
                 fate = feed.learn(answers[first : first + len(writes)] if answers is not None else got)
                 if fate is not Fate.GOES_ON:
                     del self._feeds[tape]
-                if fate is Fate.FENCED:
+                if fate is Fate.FENCED and self._is_written_here(tape):
                     self.end_early(tape.message_id, "fenced")
             first += len(writes)
         self._failed_rounds = self._failed_rounds + 1 if answers is None else 0
