@@ -107,12 +107,13 @@ async def test_who_is_sent_away_while_it_reads_is_told_the_code() -> None:
     tasks, wire, source = Tasks(), Wire(), Behind()
     viewer = viewer_of(wire, tasks)
     viewer.go_live(source, [])
+    viewer.answer(b"waits for the read")
     viewer.close(CloseCode.TOKEN_STALE, "token_revoked")
     await settled(viewer.wait_sent())
     assert (wire.closed, wire.aborted) == ([CloseCode.TOKEN_STALE], 0)
     source.may_end.set()
     await tasks.close(1.0)
-    assert wire.written == []
+    assert wire.written == [b"waits for the read"]
 
 
 async def test_a_write_that_breaks_ends_this_viewer_and_no_other() -> None:

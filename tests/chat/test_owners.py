@@ -53,8 +53,8 @@ async def test_a_reply_that_is_to_stop_is_stopped_however_often_its_writers_died
     """Others end as failed after three: what kills everybody who writes it is not asked again."""
     conversation_id, reply_id = await answered(service)
     owners = owners_of(service)
-    for status, is_claimed in (("stopping", True), ("streaming", False)):
-        await orphan(service, reply_id, status, 3)
+    for status, takeovers, is_claimed in (("stopping", 3, True), ("streaming", 3, False), ("stopping", 6, False)):
+        await orphan(service, reply_id, status, takeovers)
         committed = await owners._store_claim(conversation_id, reply_id, {OTHER: SEEN})
         assert committed is not None
         assert bool(committed.claimed) is is_claimed, status
@@ -62,12 +62,15 @@ async def test_a_reply_that_is_to_stop_is_stopped_however_often_its_writers_died
 
 
 async def test_a_reply_that_broke_its_task_counts_as_taken_over(service: Service) -> None:
-    """Nothing else would end one that breaks whoever writes it."""
+    """Nothing else would end one that breaks whoever writes it; a commit that was in doubt does not count."""
     _, reply_id = await answered(service)
     owners = owners_of(service)
-    await orphan(service, reply_id, "streaming", 1)
     owners._boot_id = OTHER
-    await owners._release([(reply_id, 1)])
-    async with service.parts["database"].transaction() as db:
-        rows = await db.execute(text("SELECT owner, takeovers FROM messages WHERE id = :id"), {"id": reply_id})
-    assert rows.one() == (None, 2)
+    for broken, takeovers in ((set[UUID](), 1), ({reply_id}, 2)):
+        await orphan(service, reply_id, "streaming", 1)
+        service.parts["replies"].broken |= broken
+        await owners._release([(reply_id, 1)])
+        async with service.parts["database"].transaction() as db:
+            rows = await db.execute(text("SELECT owner, takeovers FROM messages WHERE id = :id"), {"id": reply_id})
+        assert rows.one() == (None, takeovers)
+        assert service.parts["replies"].broken == set()

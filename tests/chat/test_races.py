@@ -311,5 +311,21 @@ async def test_who_comes_while_a_history_is_lost_is_sent_away_as_well(
 
         monkeypatch.setattr("parley.chat.connections.record_opening", lose_it)
         async with screen(chat) as late:
-            await late.until("draining")
+            told = [event["type"] for event in await late.until("draining")]
+            assert told == ["ready", "draining"]
             assert (await late.wire.end())[0] == 1012  # type: ignore[union-attr]  # it is a socket
+
+
+async def test_a_history_that_is_begun_anew_shares_nothing_of_the_lost_one(start_on_socket: Start) -> None:
+    """One who has not left yet holds on to the hub that the next one is let into."""
+    async with chatting(start_on_socket, **NEVER) as service:
+        chat = await talk(service)
+        connections: Any = service.parts["connections"]
+        async with watching(chat):
+            watched = connections._hold(UUID(chat.id))
+            lost = watched.shared[object] = watched.last_shared = object()
+            connections.start_over(watched)
+        async with watching(chat):
+            assert connections.watched[UUID(chat.id)] is watched
+            assert not any(one is lost for one in (*watched.shared.values(), watched.last_shared))
+        connections._release(watched)

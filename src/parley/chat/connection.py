@@ -197,8 +197,11 @@ class Viewer:
         if not self.is_open:
             return
         self.closed = (code, reason)
+        is_sending = self._busy and not self._reads and self._source is not None
+        if self._reads and self._answers:
+            is_sending = not self._send(self._take_answers())
         self.lose()
-        if self._busy and not self._reads and self._source is not None:
+        if is_sending:
             self._transport.abort()  # a goodbye would wait behind what the peer does not read
         else:
             self._goodbye = self._tasks.spawn("say goodbye", self._say_goodbye(code, reason))

@@ -177,13 +177,15 @@ class ConnectionManager:
     def enter(self, opening: Opening, viewer: Viewer, *answers: bytes) -> None:
         """Let a viewer in: `ready`, its own answers, what leads to the present, and from then on everything."""
         watched = opening.watched
-        viewer.watched, viewer.position = watched, opening.position
+        # Read from a history that has been lost since: nothing of it is told, and no cursor.
+        is_lost = opening.timeline != watched.timeline
+        viewer.watched, viewer.position = watched, Position(watched.hub.rev) if is_lost else opening.position
         watched.viewers.add(viewer)
         first = [viewer.frame(body) for body in (opening.ready, *answers)]
         if viewer.until is not None and viewer.until in {frame.ends for frame in opening.frames}:
             viewer.reach()
-        viewer.go_live(self, [*first, *self._framed(watched, viewer, opening.frames)])
-        if opening.timeline != watched.timeline:
+        viewer.go_live(self, [*first, *self._framed(watched, viewer, () if is_lost else opening.frames)])
+        if is_lost:
             self.send_away(viewer)
         if kind := viewer.framing.kind:
             self._metrics.viewers.labels(kind).inc()
@@ -432,6 +434,8 @@ class ConnectionManager:
 
     def _begin(self, watched: Watched, standing: Standing) -> None:
         watched.is_loaded = True
+        watched.shared.clear()
+        watched.last_shared = None
         watched.timeline = self._database.timeline
         watched.prefix = cursor_prefix(watched.timeline, watched.conversation_id)
         watched.hub.begin(standing.conversation.rev, standing.live)

@@ -123,9 +123,13 @@ class Owners:
             if is_orphan:
                 reply.takeovers += 1
                 log.warning("reply_taken_over", message_id=str(message_id), attempt=reply.attempt + 1)
-            if reply.takeovers > MOST_TAKEOVERS and reply.status != "stopping":
+            is_stopping = reply.status == "stopping"  # its end takes no model, so it is tried for longer
+            if reply.takeovers > MOST_TAKEOVERS * (2 if is_stopping else 1):
                 reply.attempt += 1  # an attempt without a tape: what viewers have of the last one is not its text
-                repository.end(conversation, reply, "failed", finish_reason="error", error=LOST)
+                if is_stopping:
+                    repository.end(conversation, reply, "stopped")
+                else:
+                    repository.end(conversation, reply, "failed", finish_reason="error", error=LOST)
                 await db.flush()
                 committed.changes.append(change_of(reply))
                 return committed
@@ -149,11 +153,14 @@ class Owners:
 
     async def _release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
         log.warning("replies_released", count=len(attempts))
+        broken = [one for one in attempts if one[0] in self._replies.broken]
         try:
             async with self._database.transaction() as db:
-                await repository.release(db, self._boot_id, attempts, are_broken=True)
+                await repository.release(db, self._boot_id, broken, are_broken=True)
+                await repository.release(db, self._boot_id, attempts)
         except DatabaseUnavailable:
             return  # the next beat sees them again
+        self._replies.broken.difference_update(message_id for message_id, _ in broken)
 
     async def _bury(self, db: AsyncSession, dead: Collection[UUID]) -> None:
         self._still = {boot_id: self._still.get(boot_id, 0) + 1 for boot_id in dead}

@@ -144,6 +144,8 @@ class Replies:
         self._boot_id = boot_id
         self._running: dict[UUID, Writing | None] = {}
         """By message; None is a claim whose commit is under way."""
+        self.broken: set[UUID] = set()
+        """Those whose tasks broke, until they are given back."""
         self.has_backlog = False
         """Whether there is more to take over than this worker has room for."""
         self._idle = asyncio.Event()
@@ -241,6 +243,9 @@ class Replies:
                 await self._end(writing, ending)
             elif writing.why == "released":
                 await self._release(writing)
+        except Exception:
+            self.broken.add(claimed.message_id)
+            raise
         finally:
             stores.settle()
             self._replicator.finish(writing.tape)

@@ -60,19 +60,20 @@ def use_solid_files() -> None:
 def reserve(path: Path, size: int) -> bool:
     """Make a file this long, with a place for every byte; False where there is no room, and then it is not there."""
     is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-        else:
-            os.ftruncate(descriptor, size)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.ftruncate(descriptor, size)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         log.warning("counts_not_shared", reason=type(error).__name__)
         if is_new:
             path.unlink(missing_ok=True)
         return False
-    finally:
-        os.close(descriptor)
     return True
 
 
