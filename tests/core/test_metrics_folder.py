@@ -188,3 +188,13 @@ def test_on_a_full_disk_the_dead_stay_where_they_are(folder: Path, monkeypatch: 
     monkeypatch.undo()
     assert len([file for file in mine.sweep(folds=True) if "counter" in file]) == 1
     assert scrape(folder)["chat_ws_accepted_total"] == 7
+
+
+def test_what_the_dead_have_counted_takes_no_more_room_with_their_number(folder: Path) -> None:
+    sizes = []
+    for _ in range(3):
+        Worker(folder, 1).kill()
+        MetricsFolder(folder).sweep(folds=True)
+        sizes.append((folder / "counter_0.db").stat().st_size)
+    assert len(set(sizes)) == 1
+    assert scrape(folder)["chat_ws_accepted_total"] == 3

@@ -376,8 +376,7 @@ class ChatService:
         await db.flush()
         reply = self._add_reply(db, conversation, question, committed, can_start=is_free)
         if wish.content is None:
-            is_another = newest is not None and newest.question_id == question.id
-            reply.replaces = newest.id if newest is not None and is_another else None
+            reply.replaces = newest.id if newest is not None and newest.question_id == question.id else None
             reply.author_id, reply.client_id = identity.user_id, wish.client_id
         await db.flush()
         committed.changes.extend(change_of(row) for row in (*ended, question, reply) if row.rev > before)

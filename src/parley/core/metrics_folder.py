@@ -7,6 +7,7 @@ one file, so that neither sums nor files are lost or grow with every worker that
 import fcntl
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -98,6 +99,7 @@ class MetricsFolder:
                 for key, value, _, _ in files.read_all_values_from_file(str(source)):
                     total.write_value(key, total.read_value(key)[0] + value, 0.0)
         total.close()
+        os.truncate(draft, max(_used(draft), FIRST_BYTES))  # the room of each of them is needed no longer
         # From here on it counts, and says by its name what else no longer does.
         draft.rename(self._path / f"{kind}_0.of-{'-'.join(map(str, pids))}")
         self._finish_folding()
@@ -108,3 +110,9 @@ class MetricsFolder:
                 for pid in found[2].strip("-").split("-"):
                     (self._path / f"{found[1]}_{pid}.db").unlink(missing_ok=True)
                 file.replace(self._path / f"{found[1]}_{_PAST}.db")
+
+
+def _used(file: Path) -> int:
+    """Return how many bytes of a file of counts hold something: it begins with that number."""
+    with file.open("rb") as opened:
+        return int.from_bytes(opened.read(4), sys.byteorder)
