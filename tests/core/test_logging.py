@@ -88,3 +88,17 @@ def test_a_reader_that_stalls_costs_lines_and_no_time(monkeypatch: pytest.Monkey
     threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(reader, 1 << 20), b"")], daemon=True).start()
     writer.close()
     stalled.close()
+
+
+@pytest.mark.parametrize("between_s", [0.0, 0.05])
+def test_the_last_line_is_out_once_it_is_closed(between_s: float) -> None:
+    """Whoever closes it may end without an interpreter's goodbye, as a worker does whose loop was lost."""
+    reader, written = os.pipe()
+    with os.fdopen(written, "w") as stream:
+        writer = LineWriter(stream)
+        writer.put("one")
+        time.sleep(between_s)
+        writer.put("the last")
+        writer.close()
+        assert os.read(reader, 100) == b"one\nthe last\n"
+    os.close(reader)

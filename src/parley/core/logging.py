@@ -53,10 +53,13 @@ class LineWriter:
         self._thread.join(FLUSH_S)
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
+        line: str | None = ""
+        while line is not None:
+            line = self._lines.get()
             try:
-                self._stream.write(line + "\n")
-                if self._lines.empty():
+                if line is not None:
+                    self._stream.write(line + "\n")
+                if line is None or self._lines.empty():
                     self._stream.flush()
             except (OSError, ValueError):
                 self.dropped += 1  # nobody reads any more: there is nowhere to say so
