@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 import structlog
-from tests.fixtures.begun import RUN_FOLDER
 from tests.fixtures.databases import Databases
 from tests.fixtures.guards import LoopGuard, is_asynchronous, loop_guard, no_task_left
 from tests.fixtures.service import Service, in_process, on_socket, settings_for
 from tests.fixtures.shortcuts import take_shortcuts
+from tests.fixtures.warm import RUN_FOLDER, let_go
 
 from parley.core.garbage import settle_garbage
 from parley.core.logging import hide_secrets
@@ -61,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure() -> None:
     """End the engines: theirs is the pipe that closes."""
+    let_go()
     for process, folder in _engines:
         assert process.stdin is not None
         process.stdin.close()

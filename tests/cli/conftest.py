@@ -20,9 +20,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from tests.conftest import DATABASE
+from tests.fixtures.warm import begin
 
 COMMAND_TIMEOUT_S = 60.0
-WARM = Path(__file__).parents[1] / "fixtures" / "warm.py"
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 
 
@@ -56,58 +56,37 @@ def inherited() -> dict[str, str]:
     return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
-@pytest.fixture(scope="session")
-def warm() -> Iterator[tuple[str, ...]]:
-    """The start of a command line that runs a command without its imports."""
-    with tempfile.TemporaryDirectory() as place:
-        path = str(Path(place) / "socket")
-        server = subprocess.Popen(
-            [sys.executable, "-P", str(WARM), "serve", path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=inherited(),
-        )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"listening\n"
-        yield sys.executable, "-I", "-S", str(WARM), "run", path
-        server.stdin.close()
-        server.stdout.close()
-        assert server.wait(COMMAND_TIMEOUT_S) == 0
-
-
-def runner(folder: Path, *command: str) -> Parley:
-    """Return what runs this command with its arguments, what it reads, and the environment variables it gets."""
+def runner(folder: Path, begin: Callable[..., subprocess.Popen[str]]) -> Parley:
+    """Return what runs the command with its arguments, what it reads, and the environment variables it gets."""
 
     async def run(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
         environ = {"PARLEY_DATA_DIR": str(folder / "data"), "PARLEY_PORT": "0", "PARLEY_AUTH_BCRYPT_COST": "4"}
-        process = await asyncio.create_subprocess_exec(
-            *(*command, *arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        with begin(
+            [sys.executable, "-m", "parley", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             cwd=folder,
             env={**inherited(), **environ, **variables},
-        )
-        async with asyncio.timeout(COMMAND_TIMEOUT_S):
-            out, err = await process.communicate(stdin.encode())
-        assert process.returncode is not None
-        print(*arguments, "->", process.returncode, out.decode(), err.decode(), sep="\n")
-        return Outcome(process.returncode, out.decode(), err.decode())
+        ) as process:
+            out, err = await asyncio.to_thread(process.communicate, stdin, COMMAND_TIMEOUT_S)
+        print(*arguments, "->", process.returncode, out, err, sep="\n")
+        return Outcome(process.returncode, out, err)
 
     return run
 
 
 @pytest.fixture
-def parley(folder: Path, warm: tuple[str, ...]) -> Parley:
+def parley(folder: Path) -> Parley:
     """The command, begun with everything imported."""
-    return runner(folder, *warm)
+    return runner(folder, begin)
 
 
 @pytest.fixture
 def cold_parley(folder: Path) -> Parley:
     """The command as anybody starts it."""
-    return runner(folder, sys.executable, "-m", "parley")
+    return runner(folder, subprocess.Popen)
 
 
 @pytest.fixture

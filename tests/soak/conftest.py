@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.bench.servers import NO_LIMITS
-from tests.fixtures.begun import RUN_FOLDER
+from tests.fixtures.warm import RUN_FOLDER
 from tests.story.conftest import place, serve
 
 __all__ = ["place", "serve"]

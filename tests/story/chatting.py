@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import asyncpg
 import httpx
 from tests.fixtures.history import ENDED, Asked, Fields, Heard, History, check
+from tests.fixtures.warm import begin
 from tests.story.doors import Door, door
 from tests.story.serving import Serving
 
@@ -62,7 +63,7 @@ class Provider:
     """The demo model in a process of its own, so that its record can be read and the service's end is not its own."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = begin(
             [sys.executable, "-m", "parley.agents.demo", "--pace-s", str(PACE_S)], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 from tests.fixtures.begun import copy_begun, without_settings
+from tests.fixtures.warm import begin
 
 HAS_PROC = Path("/proc/self/stat").exists()
 PATIENCE_S = 30.0  # a busy machine; what is promised is measured on its own
@@ -67,10 +68,11 @@ class Serving:
         place: Path,
         *arguments: str,
         environ: Mapping[str, str] | None = None,
-        python: tuple[str, ...] = (sys.executable,),
+        python: tuple[str, ...] | None = None,
         data: Path | None = None,
         process: Mapping[str, Any] | None = None,
         from_nothing: bool = False,
+        is_cold: bool = False,
     ) -> None:
         self.data = data or place / "data"
         if not from_nothing:
@@ -80,8 +82,9 @@ class Serving:
         port = () if "--port" in arguments else ("--port", "0")
         self.began = time.monotonic()
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.parent = subprocess.Popen(
-                [*python, "-m", "parley", "serve", *port, *arguments],
+            start = subprocess.Popen if is_cold or from_nothing or python or process else begin
+            self.parent = start(
+                [*(python or (sys.executable,)), "-m", "parley", "serve", *port, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -118,7 +118,7 @@ async def replaced_under_load(serving: Serving) -> tuple[Load, list[set[int]]]:
 
 def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(serve: Serve, place: Path) -> None:
     """First with successors that die, which leaves the old ones; then with better ones; and then all are idle."""
-    serving = serve("--workers", "2", environ=gated(place))
+    serving = serve("--workers", "2", environ=gated(place), is_cold=True)
     serving.wait_ready()
     before = serving.workers()
     (place / "gate" / "fault").write_text("raise SystemExit(9)")
@@ -158,7 +158,7 @@ async def stopped_while_idle(serving: Serving) -> float:
 
 
 def test_a_successor_that_never_gets_ready_leaves_the_old_one(serve: Serve, place: Path) -> None:
-    serving = serve("--workers", "1", environ={**gated(place), "PARLEY_REPLACE_TIMEOUT_S": "3"})
+    serving = serve("--workers", "1", environ={**gated(place), "PARLEY_REPLACE_TIMEOUT_S": "3"}, is_cold=True)
     serving.wait_ready()
     before = serving.workers()
     (place / "gate" / "fault").write_text("time.sleep(60)")
@@ -170,7 +170,7 @@ def test_a_successor_that_never_gets_ready_leaves_the_old_one(serve: Serve, plac
 
 
 def test_a_worker_that_dies_during_a_replacement_is_replaced_at_once(serve: Serve, place: Path) -> None:
-    serving = serve("--workers", "2", environ=gated(place))
+    serving = serve("--workers", "2", environ=gated(place), is_cold=True)
     serving.wait_ready()
     before = serving.workers()
     (place / "gate" / "fault").write_text("time.sleep(60)")

@@ -61,7 +61,7 @@ def test_from_nothing_to_ready_and_from_there_to_nothing(serve: Serve) -> None:
     assert "starting it again" not in first.err
     assert not (first.data / "running.json").exists()
 
-    second = serve("--workers", "1")
+    second = serve("--workers", "1", is_cold=True)
     took = second.wait_ready()
     print(f"ready from an initialised folder in {took:.2f} s")
     assert took < 3 * SLOW
@@ -128,7 +128,7 @@ async def answered_until_back(serving: Serving, victim: int) -> None:
 
 
 def test_kills_with_four_workers(serve: Serve) -> None:
-    serving = serve("--workers", "4")
+    serving = serve("--workers", "4", is_cold=True)
     serving.wait_ready()
     workers = serving.workers()
     assert len(workers) == 4
@@ -222,7 +222,7 @@ def test_a_worker_that_cannot_start_is_tried_again_and_the_service_stays(serve: 
     broken = place / "broken"
     broken.mkdir()
     (broken / "uvloop.py").write_text("raise SystemExit(9)")
-    serving = serve("--workers", "1", environ={"PYTHONPATH": str(broken)})
+    serving = serve("--workers", "1", environ={"PYTHONPATH": str(broken)}, is_cold=True)
     wait_until(lambda: serving.err.count("starting it again in") >= 3)
     assert serving.parent.poll() is None
     wait_until(lambda: "still starting" in serving.out)
@@ -280,7 +280,7 @@ def test_a_changed_source_replaces_the_workers(serve: Serve, place: Path) -> Non
     text = changed.read_text()
     changed.unlink()  # it is a link to the real one
     changed.write_text(text)
-    serving = serve("--workers", "1", "--reload", environ={"PYTHONPATH": str(source)})
+    serving = serve("--workers", "1", "--reload", environ={"PYTHONPATH": str(source)}, is_cold=True)
     serving.wait_ready()
     before = serving.workers()
     changed.write_text(text + "\n")
