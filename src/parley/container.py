@@ -154,9 +154,11 @@ async def open_container(
             instruments=instruments,
         )
         settled = tasks.spawn("settle schema", _settle_schema(settings, database, readiness, needed_revision()))
+        limiter = Limiter(line, settings.limits, gate.identify, instruments.metrics.limits_hit)
         chat = assemble_chat(
             settings=settings.chat,
             database=database,
+            limiter=limiter,
             tape_log=tape_log,
             redis=redis,
             broker=broker,
@@ -169,7 +171,6 @@ async def open_container(
             schema_settled=settled,
             instruments=instruments,
         )
-        limiter = Limiter(line, settings.limits, gate.identify, instruments.metrics.limits_hit)
         health = Health(clock, tasks)
         _register_checks(
             health, settings, database=database, redis=redis, openai=openai, hasher=hasher, limiter=limiter

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import uuid
 from typing import Any
 
 import httpx
+import pytest
 from tests.attacks.claims import assert_refused
 from tests.attacks.wires import Event, Socket, Talk, chatting, port_of, socket_to, talk, watching
 from tests.conftest import Start
@@ -76,6 +78,38 @@ async def test_a_question_that_is_known_costs_nothing_again(start_on_socket: Sta
         assert first.json()["reply"]["id"] == again.json()["reply"]["id"]
         assert (await asked_over_socket(chat, "c-1", "Hello"))["duplicate"]
         assert_refused(await post(service, chat.account, path, body | {"client_id": "c-2"}), 429, code="rate_limited")
+
+
+@pytest.mark.parametrize("redis", [{}, {"PARLEY_REDIS_URL": "redis://127.0.0.1:1"}], ids=["with Redis", "without"])
+async def test_what_is_not_stored_costs_nothing(start_on_socket: Start, redis: dict[str, str]) -> None:
+    async with chatting(start_on_socket, pace_s=0.5, PARLEY_LIMIT_ASK="2/hour", **redis) as service:
+        chat = await talk(service)
+        other = await talk(service, chat.account)
+        path, body = f"/chat/conversations/{chat.id}/messages", {"content": "Hello", "on_busy": "reject"}
+        first = await post(service, chat.account, path, body)
+        assert first.status_code == 202, first.text
+        foreign = path.replace(chat.id, str(uuid.uuid4()))
+        for _ in range(3):
+            assert_refused(await post(service, chat.account, path, body), 409, code="busy")
+            assert_refused(await post(service, chat.account, foreign, body), 404, code="conversation_not_found")
+        second = await post(service, chat.account, path.replace(chat.id, other.id), body)
+        assert second.status_code == 202, second.text
+        third = await talk(service, chat.account)
+        refused = await post(service, chat.account, path.replace(chat.id, third.id), body)
+        assert_refused(refused, 429, code="rate_limited")
+
+
+async def test_twins_cost_one_question(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket, PARLEY_LIMIT_ASK=f"{TWINS}/hour") as service:
+        account = await service.register()
+        body = {"message": "Hello", "client_id": "c-1"}
+        twins = await asyncio.gather(*(post(service, account, "/chat/send", body) for _ in range(TWINS)))
+        assert {answer.status_code for answer in twins} == {200}
+        others = [
+            (await post(service, account, "/chat/send", {"message": f"Hello {number}"})).status_code
+            for number in range(TWINS)
+        ]
+        assert others == [200] * (TWINS - 1) + [429]
 
 
 async def test_the_same_id_for_something_else_is_refused_on_every_route(start_on_socket: Start) -> None:

@@ -14,6 +14,17 @@ def test_so_many_within_the_time_and_the_next_when_the_first_is_over() -> None:
     assert windows.hit("ada", 2, 60, 60.0)[0]
 
 
+def test_a_visit_that_is_taken_back_was_none() -> None:
+    windows = Windows()
+    windows.take_back("ada", 60)
+    windows.hit("ada", 2, 60, 0.0)
+    windows.hit("ada", 2, 60, 10.0)
+    windows.take_back("ada", 60)
+
+    assert windows.hit("ada", 2, 60, 20.0)[0]
+    assert windows.hit("ada", 2, 60, 21.0) == (False, 60.0)
+
+
 def test_buckets_and_lengths_do_not_share() -> None:
     windows = Windows()
 

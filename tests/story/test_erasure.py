@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 from jose import jwt
+from tests.fixtures.warm import begin
 from tests.story.chatting import Chatting, Person, Stage, staged
 
 CANARY = "Qanaryx"  # a word like others, so that search indexes keep it, too
@@ -52,18 +54,18 @@ async def stage(house: Chatting, at_leisure: None) -> AsyncIterator[Stage]:
 
 async def cli(house: Chatting, *arguments: str) -> str:
     """Run a command on the service that runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "parley", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    with begin(
+        [sys.executable, "-m", "parley", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         cwd=house.serving.data.parent,
         env={**os.environ, "PARLEY_DATA_DIR": str(house.serving.data)},
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert (process.returncode, err.decode()) == (0, "")
-    return out.decode()
+    ) as process:
+        out, err = await asyncio.to_thread(process.communicate, timeout=60)
+    assert (process.returncode, err) == (0, "")
+    return str(out)
 
 
 async def ask(house: Chatting, person: Person, conversation_id: str | None, content: str, client_id: str) -> Any:

@@ -38,7 +38,7 @@ class Gate:
     def identify(self, connection: HTTPConnection) -> str | None:
         """Return the key of a signed-in caller, None for everybody else: what limits count by."""
         try:
-            return limit_key(self.authenticate(connection))
+            return self.authenticate(connection).limit_key
         except AppError:
             return None
 
@@ -162,8 +162,3 @@ async def _admin(identity: CurrentUser) -> Identity:
 
 Operator = Annotated[Identity, Depends(_operator)]
 Admin = Annotated[Identity, Depends(_admin)]
-
-
-def limit_key(identity: Identity) -> str:
-    """Return what limits count a signed-in caller by."""
-    return f"user:{identity.user_id}"

@@ -65,6 +65,11 @@ class Identity:
     expires_at: int
     """When what this opened must end, in seconds since the epoch."""
 
+    @property
+    def limit_key(self) -> str:
+        """What limits count by."""
+        return f"user:{self.user_id}"
+
 
 class RegisterCommand(Command):
     """A new account; sent with a guest's token, the guest becomes it."""

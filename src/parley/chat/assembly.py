@@ -27,6 +27,7 @@ from parley.core.fanout.broker import Broker
 from parley.core.fanout.log import TapeLog
 from parley.core.ids import new_id
 from parley.core.instruments import Instruments
+from parley.core.limits import Limiter
 from parley.core.tasks import Tasks
 
 GOODBYES_WITHIN_S = 5.0
@@ -51,6 +52,7 @@ def assemble_chat(  # what a worker has one of
     *,
     settings: ChatSettings,
     database: Database,
+    limiter: Limiter,
     tape_log: TapeLog,
     redis: Redis,
     broker: Broker,
@@ -93,7 +95,9 @@ def assemble_chat(  # what a worker has one of
         metrics=metrics,
         telemetry=instruments.telemetry,
     )
-    chat = ChatService(database, settings, boot_id, replies, metrics)
+    chat = ChatService(
+        database=database, limiter=limiter, settings=settings, boot_id=boot_id, desk=replies, metrics=metrics
+    )
     owners = Owners(database, replies, tasks, clock, boot_id=boot_id, metrics=metrics)
     sweep = Sweep(
         database,

@@ -26,12 +26,12 @@ from parley.chat.rows import change_of, conversation_change, message_view
 from parley.chat.settings import ChatSettings
 from parley.chat.statements import KNOWS, Begun, begin_conversation, conversation_of, message_of
 from parley.core.database import AlreadyThere, Database
-from parley.core.errors import Conflict
+from parley.core.errors import AppError
 from parley.core.ids import new_id
+from parley.core.limits import Limiter
 
 TITLE_CHARACTERS = 60  # of the first question: what a list shows
 ASK_BUCKET = "chat.ask"  # questions count in one, whatever they come through
-Charge = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +124,24 @@ class ChatService:
     """What people do in a conversation that concerns replies."""
 
     def __init__(
-        self, database: Database, settings: ChatSettings, boot_id: UUID, desk: Desk, metrics: ChatMetrics
+        self,
+        *,
+        database: Database,
+        limiter: Limiter,
+        settings: ChatSettings,
+        boot_id: UUID,
+        desk: Desk,
+        metrics: ChatMetrics,
     ) -> None:
         self._database = database
+        self._limiter = limiter
         self._settings = settings
         self._boot_id = boot_id
         self._desk = desk
         self._metrics = metrics
 
-    async def ask(self, identity: Identity, question: Question, charge: Charge) -> Asked:
-        """Store a question and its reply; a known `client_id` answers with what was stored then.
-
-        `charge` is awaited before anything new is stored: repeats are free.
-        """
+    async def ask(self, identity: Identity, question: Question) -> Asked:
+        """Store a question and its reply; a known `client_id` answers with what was stored then."""
         self._check_size(question.content)
 
         async def find(db: AsyncSession) -> Asked | None:
@@ -148,7 +153,7 @@ class ChatService:
                 return await self._begin(identity, question)
             return await self._commit(lambda db: self._store(db, identity, conversation_id, question))
 
-        return await self._once(identity, question.client_id, find, store, charge)
+        return await self._once(identity, question.client_id, find, store)
 
     async def stop(self, identity: Identity, message_id: UUID) -> Asked:
         """Stop a reply, or find that it has ended; its owner ends it, in band, behind its last token."""
@@ -192,7 +197,7 @@ class ChatService:
             raise MessageNotFound
         return message_view(question), message_view(reply) if reply is not None else None
 
-    async def again(self, identity: Identity, wish: Again, charge: Charge) -> Asked:
+    async def again(self, identity: Identity, wish: Again) -> Asked:
         """Answer the newest question anew."""
         self._check_size(wish.content or "")
 
@@ -202,10 +207,10 @@ class ChatService:
         async def store() -> tuple[Asked, Committed]:
             return await self._commit(lambda db: self._store_again(db, identity, wish))
 
-        return await self._once(identity, wish.client_id, find, store, charge)
+        return await self._once(identity, wish.client_id, find, store)
 
-    async def _once(self, identity: Identity, client_id: str | None, find: Find, store: Store, charge: Charge) -> Asked:
-        """Store what is asked unless it is known by its id, also when a twin is quicker."""
+    async def _once(self, identity: Identity, client_id: str | None, find: Find, store: Store) -> Asked:
+        """Store what is asked unless it is known by its id, also when a twin is quicker; only what is stored counts."""
         if client_id is not None and await self._database.fetch(KNOWS, identity.user_id, client_id):
             async with self._database.transaction() as db:
                 known = await find(db)
@@ -213,10 +218,11 @@ class ChatService:
                 self._metrics.duplicates.inc()
                 return known
         self._desk.admit()
-        await charge()
+        uncount = await self._limiter.count(identity.limit_key, "ask", ASK_BUCKET)
         try:
             asked, committed = await store()
-        except (IntegrityError, AlreadyThere, Conflict):  # what a twin has just done may stand in the way
+        except (IntegrityError, AlreadyThere, AppError):  # what a twin has just done may stand in the way
+            await uncount()
             async with self._database.transaction() as db:
                 known = await find(db)
             if known is None:

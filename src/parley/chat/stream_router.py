@@ -17,7 +17,7 @@ from parley.chat.dependencies import Chat
 from parley.chat.errors import ConversationNotFound
 from parley.chat.protocol import CloseCode, ack
 from parley.chat.schemas import AgainCommand, AskCommand, MessageCommand
-from parley.chat.service import ASK_BUCKET, Again, Asked, Charge, Question
+from parley.chat.service import Again, Asked, Question
 from parley.chat.sse import EventStream, StreamParts
 from parley.chat.websocket import SocketParts, serve_socket
 from parley.core.errors import Unprocessable
@@ -29,15 +29,6 @@ router = api_router("/chat", "chat")
 STOP_WAIT_S = 2.0
 Cursor = Annotated[str | None, Query(description="Go on from here.")]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Beats `cursor`.")]
-
-
-def _charge(connection: HTTPConnection) -> Charge:
-    """Return what counts a new question: the same bucket on every transport."""
-
-    async def charge() -> None:
-        await connection.state.limiter.check(connection, "ask", ASK_BUCKET, by_address=False)
-
-    return charge
 
 
 def _stream_parts(connection: HTTPConnection) -> StreamParts:
@@ -72,7 +63,7 @@ async def ask_and_watch(
         asked = None
     else:
         request.state.seats.check(user.user_id, request.scope["client_address"].limit_key)
-        asked = await chat.ask(user, command.question(conversation_id), _charge(request))
+        asked = await chat.ask(user, command.question(conversation_id))
         conversation_id = asked.conversation_id
     structlog.contextvars.bind_contextvars(conversation_id=str(conversation_id))
     position = named.position if named else None
@@ -143,7 +134,6 @@ async def watch_socket(_: General, socket: WebSocket, user: AdmittedUser, conver
         state.conversations,
         state.connections,
         state.seats,
-        state.limiter,
         state.tasks,
         state.settings.chat.send_deadline_s,
         state.telemetry,
@@ -154,7 +144,7 @@ async def watch_socket(_: General, socket: WebSocket, user: AdmittedUser, conver
 @router.post("/send", responses={202: {"description": "Not answered yet"}, **problems(401, 403, 404, 409)})
 async def ask_and_wait(_: General, user: CurrentUser, chat: Chat, request: Request, command: AskCommand) -> Response:
     """Ask, and wait for the whole answer; 202 with what stands after a minute."""
-    asked = await chat.ask(user, command.question(command.conversation), _charge(request))
+    asked = await chat.ask(user, command.question(command.conversation))
     structlog.contextvars.bind_contextvars(conversation_id=str(asked.conversation_id))
     has_ended = await _wait_for(request, user, asked, request.state.settings.chat.send_wait_s)
     message, reply = await chat.read_pair(asked)
@@ -174,7 +164,7 @@ async def ask(
 ) -> Response:
     """Ask, and be told at once what was stored; watch from `cursor`."""
     question = Question(command.content, conversation_id, command.client_id, command.on_busy)
-    return await _accepted(request, await chat.ask(user, question, _charge(request)))
+    return await _accepted(request, await chat.ask(user, question))
 
 
 @router.post(
@@ -186,7 +176,7 @@ async def regenerate(
     _: General, user: CurrentUser, chat: Chat, request: Request, message_id: UUID, command: AgainCommand
 ) -> Response:
     """Answer the newest question again."""
-    return await _accepted(request, await chat.again(user, Again(message_id, command.client_id), _charge(request)))
+    return await _accepted(request, await chat.again(user, Again(message_id, command.client_id)))
 
 
 @router.post(

@@ -14,7 +14,6 @@ from starlette.types import Receive, Send
 from starlette.websockets import WebSocket
 from uvicorn.protocols.utils import ClientDisconnected
 
-from parley.auth.dependencies import limit_key
 from parley.auth.schemas import Identity
 from parley.chat import protocol
 from parley.chat.caps import Seats
@@ -22,10 +21,9 @@ from parley.chat.connection import Gone, Payload, Viewer, begin
 from parley.chat.connections import ConnectionManager, Watched
 from parley.chat.conversations import ConversationService
 from parley.chat.protocol import SUBPROTOCOL, Chat, CloseCode, Command, Edit, Feedback, Regenerate, Stop, Typing
-from parley.chat.service import ASK_BUCKET, Again, Asked, ChatService, Question
+from parley.chat.service import Again, Asked, ChatService, Question
 from parley.chat.session import Answer, Close, Run, Session, SessionLimits
 from parley.core.errors import AppError
-from parley.core.limits import Limiter
 from parley.core.tasks import Tasks
 from parley.core.telemetry import Origin, Telemetry
 from parley.core.websocket_protocol import Extension, text_frame
@@ -99,7 +97,6 @@ class SocketParts:
     conversations: ConversationService
     connections: ConnectionManager
     seats: Seats
-    limiter: Limiter
     tasks: Tasks
     send_deadline_s: float
     telemetry: Telemetry
@@ -182,9 +179,6 @@ class _Conversation:
         self.parts.connections.leave(self.watched, self.viewer)
         self.parts.seats.leave(self.identity.user_id, self.address)
 
-    async def _charge(self) -> None:
-        await self.parts.limiter.count(limit_key(self.identity), "ask", ASK_BUCKET)
-
     async def _run(self, command: Command, ref: str | None) -> None:
         try:
             with self._surroundings(command):
@@ -224,15 +218,14 @@ class _Conversation:
         match command:
             case Chat(client_id=client_id, content=content, on_busy=on_busy):
                 question = Question(content, conversation_id, client_id, on_busy)
-                return _ack(ref, await chat.ask(self.identity, question, self._charge))
+                return _ack(ref, await chat.ask(self.identity, question))
             case Stop(message_id=message_id):
                 await chat.stop(self.identity, message_id)
                 return protocol.ack(ref, message_id, message_id)
             case Regenerate(message_id=message_id, client_id=client_id):
-                return _ack(ref, await chat.again(self.identity, Again(message_id, client_id), self._charge))
+                return _ack(ref, await chat.again(self.identity, Again(message_id, client_id)))
             case Edit(message_id=message_id, content=content, client_id=client_id):
-                wish = Again(message_id, client_id, content)
-                return _ack(ref, await chat.again(self.identity, wish, self._charge))
+                return _ack(ref, await chat.again(self.identity, Again(message_id, client_id, content)))
             case Feedback(message_id=message_id, rating=rating, comment=comment):
                 await self.parts.conversations.rate(self.identity, message_id, rating, comment)
                 return protocol.ack(ref, message_id, message_id)

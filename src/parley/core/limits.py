@@ -7,6 +7,7 @@ routers and breaks streams.
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -28,8 +29,11 @@ from parley.core.windows import Windows
 
 log = structlog.get_logger(__name__)
 
+PREFIX = "parley:limit"
+DROP_NEWEST = b"return redis.call('lpop', KEYS[1])"  # `limits` keeps the times in a list, the newest first
 REST_S = 1.0  # after a failure Redis is left alone this long: one caller a second pays its deadline, not each
 LimitName = Literal["general", "lists", "ask", "login", "register", "assets"]
+Uncount = Callable[[], Awaitable[None]]
 Identify = Callable[[HTTPConnection], str | None]
 
 
@@ -38,6 +42,7 @@ class Limiter:
 
     def __init__(self, line: Line, settings: LimitSettings, identify: Identify, hit: Counter) -> None:
         self._shared = MovingWindowRateLimiter(_storage_on(line, settings.deadline_s))
+        self._drop_newest = _sent(line, DROP_NEWEST, settings.deadline_s)
         self._own = Windows()
         self._identify = identify
         self._hit = hit
@@ -63,13 +68,14 @@ class Limiter:
             caller = f"address:{connection.scope['client_address'].limit_key}"
         await self.count(caller, name, bucket)
 
-    async def count(self, caller: str, name: LimitName, bucket: str) -> None:
-        """Do the same for a caller whose key is known."""
+    async def count(self, caller: str, name: LimitName, bucket: str) -> Uncount:
+        """Do the same for a caller whose key is known; return what makes it uncounted."""
         item = self._items[name]
         allowed, reset_at = await self._decide(item, bucket, caller)
         if not allowed:
             self._hit.labels(name).inc()
             raise _exceeded(item, reset_at)
+        return partial(self._uncount, item, bucket, caller)
 
     async def _decide(self, item: RateLimitItem, *key: str) -> tuple[bool, float]:
         verdict = await self._ask_redis(item, *key) if self.is_shared else None
@@ -77,6 +83,12 @@ class Limiter:
             # Also what Redis let pass: so that this worker knows what was used, should Redis go away.
             own = self._own.hit(item.key_for(*key), item.amount, item.get_expiry(), time.time())
         return own if verdict is None else verdict
+
+    async def _uncount(self, item: RateLimitItem, *key: str) -> None:
+        self._own.take_back(item.key_for(*key), item.get_expiry())
+        if self.is_shared:
+            with suppress(*REDIS_AWAY):  # it is forgotten by itself, later
+                await self._drop_newest([f"{PREFIX}:{item.key_for(*key)}"], [])
 
     async def _ask_redis(self, item: RateLimitItem, *key: str) -> tuple[bool, float] | None:
         try:
@@ -134,7 +146,7 @@ def _storage_on(line: Line, deadline_s: float) -> RedisStorage:
         "async+redis://",
         implementation="redispy",
         connection_pool=line.redis.connection_pool,  # type: ignore[arg-type]  # its hints know only plain options
-        key_prefix="parley:limit",
+        key_prefix=PREFIX,
     )
     bridge: Any = storage.bridge
     bridge.lua_acquire_moving_window = _sent(line, bridge.SCRIPT_ACQUIRE_MOVING_WINDOW, deadline_s)

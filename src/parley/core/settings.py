@@ -271,7 +271,7 @@ class LimitSettings(Slice):
 
     general: LimitText = Field("100/minute", description="Any route without a limit of its own, each route apart.")
     lists: LimitText = Field("60/minute", description="Lists and searches.")
-    ask: LimitText = Field("20/minute", description="Asking the model.")
+    ask: LimitText = Field("20/minute", description="Questions, over any transport. Only those that are stored count.")
     login: LimitText = Field("5/minute", description="Log-ins, per client address.")
     register_: LimitText = Field(
         "5/minute",

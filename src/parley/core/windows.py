@@ -28,6 +28,11 @@ class Windows:
         self._forget(buckets, now - within_s)
         return is_allowed, visits[0] + within_s if visits else now + within_s
 
+    def take_back(self, bucket: str, within_s: float) -> None:
+        """Forget the last visit."""
+        if visits := self._visits.get(within_s, {}).get(bucket):
+            visits.pop()
+
     def _forget(self, buckets: dict[str, deque[float]], before: float) -> None:
         for _ in range(FORGET_AT_ONCE):
             oldest = next(iter(buckets))
