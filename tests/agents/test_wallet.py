@@ -94,11 +94,13 @@ async def test_asking_and_leaving_again_and_again_is_no_way_around(
 
 
 async def test_leaving_many_at_once_is_no_way_around(redis_url: str, loop_guard: LoopGuard) -> None:
-    async with open_paid_desk(redis_url, loop_guard, budget_tokens_per_day=BOUND, pace_s=0.002, queue_s=2.0) as desk:
-        for _ in range(3):
+    patient: dict[str, Any] = {"queue_s": 2.0, "shared_deadline_s": 1.0}
+    async with open_paid_desk(redis_url, loop_guard, budget_tokens_per_day=BOUND, pace_s=0.002, **patient) as desk:
+        tokens, rounds = 0, 0
+        while rounds < 3 or (tokens < 0.9 * BOUND and rounds < 12):  # a busy machine gets fewer done in one
             await asyncio.gather(*(abort(desk, desk.turn(500), after_words=30) for _ in range(60)))
+            (tokens, _), rounds = await desk.settled(), rounds + 1
 
-        tokens, _ = await desk.settled()
         assert tokens == desk.booked_tokens
         assert 0.9 * BOUND <= tokens <= BOUND + UNDER_WAY
 

@@ -65,7 +65,7 @@ def forgeries(site: dict[str, Any], other: dict[str, Any]) -> dict[str, str]:
         "sub with NUL": signed(site, "a\0b"),
         "huge sub": signed(site, "a" * 256),
         "not a token": "a.b.c",
-        "one part": "abc",
+        "one part": "onepart",
     }
 
 

@@ -155,6 +155,8 @@ async def waiting_for_locks(database: asyncpg.Connection, count: int) -> None:
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         while await database.fetchval(query) < count:
             await asyncio.sleep(0.01)
+            # In a transaction, who has connected since the first look is not seen otherwise.
+            await database.execute("SELECT pg_stat_clear_snapshot()")
 
 
 @asynccontextmanager
