@@ -217,12 +217,12 @@ async def test_a_log_that_does_not_answer_at_once_is_asked_again_for_a_text(star
         reply = (await chat.answered("What the log still has"))["reply"]
         connections: Any = service.parts["connections"]
         async with asyncio.timeout(PATIENCE_S):
-            while await connections.read_text(UUID(chat.id), UUID(reply["id"])) != reply["content"]:
+            while await connections.missed.read_text(UUID(chat.id), UUID(reply["id"])) != reply["content"]:
                 await asyncio.sleep(0.02)  # on its way there
-        forgetful = connections._log = Forgetful(connections._log, 2)
+        forgetful = connections.missed._log = Forgetful(connections.missed._log, 2)
 
         async with asyncio.timeout(PATIENCE_S):
-            found = await connections.read_text(UUID(chat.id), UUID(reply["id"]))
+            found = await connections.missed.read_text(UUID(chat.id), UUID(reply["id"]))
 
         assert (found, forgetful.left) == ("What the log still has", 0)
 

@@ -85,7 +85,7 @@ class Viewer:
     __slots__ = (
         "_answers", "_busy", "_changed", "_goodbye", "_reads", "_source", "_tasks", "_transport",
         "closed", "deadline_s", "framing", "identity", "is_open", "on_answers", "position", "reached", "sent_at",
-        "until", "watched",
+        "until",
     )  # fmt: skip
 
     def __init__(
@@ -115,8 +115,6 @@ class Viewer:
         """Viewers of the same kind share what is framed for one position."""
         self.on_answers: Callable[[int], None] | None = None
         """Hears how many own answers went out."""
-        self.watched: Any = None
-        """What it watches; its manager's."""
 
     def frame(self, body: bytes, cursor: str | None = None) -> Payload:
         """Return an event as this viewer gets it."""

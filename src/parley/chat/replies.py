@@ -424,7 +424,7 @@ class Replies:
         if writing.claimed.is_stopping:
             # Of a dead worker, told to stop: what the log still has is its text.
             claimed = writing.claimed
-            text, tape_end = await self._connections.read_text(claimed.conversation_id, claimed.message_id), 0
+            text, tape_end = await self._connections.missed.read_text(claimed.conversation_id, claimed.message_id), 0
         failures = 0
         while True:
             try:

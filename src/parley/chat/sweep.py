@@ -16,9 +16,10 @@ from sqlalchemy.types import Uuid
 
 from parley.chat.access import is_operator
 from parley.chat.connection import Viewer
-from parley.chat.connections import ConnectionManager, Watched
+from parley.chat.connections import ConnectionManager
 from parley.chat.protocol import CloseCode
 from parley.chat.settings import ChatSettings
+from parley.chat.watched import Watched
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
@@ -71,7 +72,7 @@ class Sweep:
             self._gap.clear()
             with suppress(DatabaseUnavailable):  # rows stand still meanwhile
                 await self._read()
-            await self._connections.read_live_tapes(list(self._connections.watched.values()))
+            await self._connections.missed.read_live_tapes(list(self._connections.watched.values()))
             with suppress(TimeoutError):
                 # Waiting for a Redis that is away does not put off the next look.
                 looked_s = self._clock.monotonic() - began
@@ -93,13 +94,13 @@ class Sweep:
         for conversation_id, rev, is_deleted, live, attempt in standings:
             one = watched.pop(conversation_id)
             if is_deleted:
-                self._connections.end_all(one, CloseCode.GONE, "conversation_deleted")
+                one.end_all(CloseCode.GONE, "conversation_deleted")
             elif one.timeline != self._database.timeline:
                 self._connections.start_over(one)
             elif rev > one.hub.rev or live != one.hub.live or self._lacks_attempt(one, live, attempt):
-                self._connections.read_soon(one)
+                self._connections.missed.read_soon(one)
         for gone in watched.values():
-            self._connections.end_all(gone, CloseCode.GONE, "conversation_deleted")
+            gone.end_all(CloseCode.GONE, "conversation_deleted")
         # Last: what is deleted has no members either, and says so itself.
         for one, viewer in guests:
             if _needs_invitation(one, viewer) and (one.conversation_id, viewer.identity.user_id) not in members:

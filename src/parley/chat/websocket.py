@@ -18,11 +18,12 @@ from parley.auth.schemas import Identity
 from parley.chat import protocol
 from parley.chat.caps import Seats
 from parley.chat.connection import Gone, Payload, Viewer, begin
-from parley.chat.connections import ConnectionManager, Watched
+from parley.chat.connections import ConnectionManager
 from parley.chat.conversations import ConversationService
 from parley.chat.protocol import SUBPROTOCOL, Chat, CloseCode, Command, Edit, Feedback, Regenerate, Stop, Typing
 from parley.chat.service import Again, Asked, ChatService, Question
 from parley.chat.session import Answer, Close, Run, Session, SessionLimits
+from parley.chat.watched import Watched
 from parley.core.errors import AppError
 from parley.core.tasks import Tasks
 from parley.core.telemetry import Origin, Telemetry

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from parley.chat.changes import Change
-from parley.chat.connections import TAPE_POLL_S, TAPE_WAIT_S
 from parley.chat.cursor import Position, cursor_prefix, decode_cursor, encode_cursor
 from parley.chat.hub import Frame, Hub, Missing
+from parley.chat.missed import TAPE_POLL_S, TAPE_WAIT_S
 from parley.chat.protocol import ws_frame
 from parley.chat.reading import Standing
 from parley.chat.tape import Tape

@@ -225,7 +225,7 @@ class Writer:
             self.forget(writing.claimed.message_id)
 
     def _read_text(self, message_id: UUID, then: Any) -> None:
-        """Read what the log still has, as ConnectionManager.read_text does."""
+        """Read what the log still has, as Missed.read_text does."""
         world = self._world
 
         def take(entries: Sequence[log.Entry] | None) -> None:
