@@ -15,7 +15,7 @@ from tests.fixtures.service import Service
 
 from parley.agents.demo.brain import reply
 from parley.agents.demo.server import open_demo
-from parley.chat import replies, statements
+from parley.chat import ending, statements
 
 PATIENCE_S = 10.0
 
@@ -37,7 +37,7 @@ async def test_a_text_that_differs_from_its_row_is_counted_and_logged(
     async def spoiled(*arguments: Any, content: str, **options: Any) -> Any:
         return await end_reply(*arguments, content=content.replace("right", "wrong"), **options)
 
-    monkeypatch.setattr(replies, "end_reply", spoiled)
+    monkeypatch.setattr(ending, "end_reply", spoiled)
     async with chatting(start_on_socket) as service:
         conversation = await talk(service)
         async with watching(conversation) as socket:

@@ -238,7 +238,7 @@ async def test_an_end_that_waited_for_a_question_begins_the_reply_to_it(
         ended.append(await statements.end_reply(*args, **kwargs))
         return ended[-1]
 
-    monkeypatch.setattr("parley.chat.replies.end_reply", end_reply)
+    monkeypatch.setattr("parley.chat.ending.end_reply", end_reply)
     async with chatting(start_on_socket, pace_s=0.01) as service:
         chat, replies = await talk(service), service.parts["replies"]
         author = UUID(chat.account.user["id"])

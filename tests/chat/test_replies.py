@@ -14,7 +14,7 @@ from tests.conftest import Start
 from tests.fixtures.service import Account, Service
 
 from parley.agents.interface import Finished, Source, SourcesFound, Started, TextGrew, ToolCalled
-from parley.chat.replies import Writing
+from parley.chat.writing import Writing
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable
 
@@ -121,7 +121,7 @@ async def test_a_commit_that_fails_loses_neither_the_end_nor_the_reply_behind_it
         await ask(service, account, "A question that takes a while to repeat", conversation_id)
         await ask(service, account, "The one behind it", conversation_id)
         replies: Any = service.parts["replies"]
-        unlucky = replies._database = Unlucky(replies._database, 2)
+        unlucky = replies._endings._database = Unlucky(replies._endings._database, 2)
         found = await at_rest(service, account, conversation_id)
         assert unlucky.left == 0
         assert [one["status"] for one in found] == ["complete"] * 6

@@ -12,10 +12,11 @@ from parley.chat import owner_queries, repository
 from parley.chat.metrics import ChatMetrics
 from parley.chat.models import LIVE
 from parley.chat.owner_queries import Mine
-from parley.chat.replies import Replies, Writing
+from parley.chat.replies import Replies
 from parley.chat.rows import change_of
 from parley.chat.service import Claimed, Committed
 from parley.chat.watch import Dead, Watch
+from parley.chat.writing import Writing
 from parley.core.clock import Clock
 from parley.core.database import Database
 from parley.core.errors import DatabaseUnavailable

@@ -1,48 +1,39 @@
 """Replies as supervised tasks of their worker: one writes from claim to end and outlives its viewers.
 
-Makes every event of a tape. Rows are changed here in three places only: a step, another attempt, the end.
+Makes every event of a tape. Rows are changed here in two places only, a step and another attempt; ends by `ending`.
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextvars import Context
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
 
 from parley.agents.interface import (
     Agents,
-    Attempt,
     Event,
     Failed,
     Finished,
     Restarted,
-    SourcesFound,
-    Started,
     StatusChanged,
-    Step,
     StepDecided,
     StepFinished,
     TextGrew,
-    ToolCalled,
-    ToolFinished,
 )
 from parley.chat import protocol, repository
 from parley.chat.admission import Admission
 from parley.chat.connections import ConnectionManager
 from parley.chat.control import Control
+from parley.chat.ending import Endings
 from parley.chat.metrics import ChatMetrics
-from parley.chat.models import ENDED
 from parley.chat.replicator import Replicator
 from parley.chat.repository import ToStop
-from parley.chat.rows import change_of
 from parley.chat.service import Claimed, Committed
 from parley.chat.settings import ChatSettings
-from parley.chat.statements import end_reply
 from parley.chat.tape import Tape
 from parley.chat.turns import read_turn, stored_steps
+from parley.chat.writing import INTERNAL, Ending, Why, Writing
 from parley.core.backoff import full_jitter
 from parley.core.clock import Clock
 from parley.core.database import Database
@@ -56,59 +47,10 @@ RETRY_BASE_S, RETRY_CAP_S = 0.1, 1.0  # of what PostgreSQL, being away, could no
 MOST_BEGINNINGS = 20  # about 15 s: nothing has been shown, and the question waits in vain
 TELL_AGAIN_S = 1.0
 REPLY_STORES = 1  # spans beside those of its request, of models and of tools
-INTERNAL = ("internal_error", "Something went wrong on our side.", True)
-Why = Literal["stopped", "fenced", "released"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How writing ended."""
-
-    status: Literal["complete", "stopped", "failed"]
-    finish_reason: str | None = None
-    error: tuple[str, str, bool] | None = None
 
 
 class _Fenced(Exception):
     """Another attempt has taken this one's place."""
-
-
-@dataclass(slots=True, eq=False)
-class Writing:
-    """One reply that this worker writes."""
-
-    claimed: Claimed
-    tape: Tape
-    began_at: float
-    """When this worker took it on, by the clock that never jumps."""
-    grown_at: float = 0.0
-    """When its text grew last."""
-    task: asyncio.Task[None] | None = None
-    why: Why | None = None
-    """Why it was told to end before its model did."""
-    told_at: float = 0.0
-    """When it was told so last."""
-    stopped_at: float = 0.0
-    """When it was told to stop, first."""
-    is_ending: bool = False
-    steps: list[Step] = field(default_factory=list)
-    shown_steps: list[dict[str, Any]] = field(default_factory=list)
-    sources: list[dict[str, Any]] = field(default_factory=list)
-    agent: str | None = None
-    agent_version: int | None = None
-    model: str | None = None
-    calls: Sequence[Attempt] = ()
-    """Of models, so far."""
-    first_token_s: float | None = None
-    is_takeover: bool = False
-    is_bare: bool = False
-    """Whether all but its text was left out, because its end could not be stored with it."""
-
-    def strip(self) -> Ending:
-        """Leave out what an agent of somebody's own may have filled with anything; return how the reply ends then."""
-        self.is_bare, self.shown_steps, self.sources = True, [], []
-        self.agent = self.agent_version = self.model = None
-        return Ending("failed", error=INTERNAL)
 
 
 class Replies:
@@ -150,6 +92,7 @@ class Replies:
         """Whether there is more to take over than this worker has room for."""
         self._idle = asyncio.Event()
         self._idle.set()
+        self._endings = Endings(database, self, boot_id, clock, metrics)
 
     # The service's desk.
 
@@ -328,34 +271,9 @@ class Replies:
                 body = protocol.status(writing.claimed.message_id, state, label)
                 self._connections.hint(writing.claimed.conversation_id, body)
             case _:
-                self._note(writing, event)
+                if writing.note(event):
+                    self._grown(writing)
         return None
-
-    def _note(self, writing: Writing, event: Event) -> None:
-        """Write an event that stands between the characters."""
-        message_id = writing.claimed.message_id
-        match event:
-            case Started(agent, version, model, _):
-                writing.agent, writing.agent_version, writing.model = agent, version, model
-                body = protocol.start(message_id, writing.tape.attempt, agent, model)
-            case ToolCalled(call_id, name, label, arguments):
-                body = protocol.tool_call(message_id, call_id, name, label, arguments)
-                shown = {} if arguments is None else {"arguments": dict(arguments)}
-                step = {"call_id": call_id, "name": name, "label": label, "ok": None, "summary": "", **shown}
-                writing.shown_steps.append(step)
-            case ToolFinished(call_id, is_ok, summary):
-                for shown_step in writing.shown_steps:
-                    if shown_step["call_id"] == call_id:
-                        shown_step.update(ok=is_ok, summary=summary)
-                body = protocol.tool_result(message_id, call_id, ok=is_ok, summary=summary)
-            case SourcesFound(sources):
-                found: list[Any] = [asdict(source) for source in sources]
-                body = protocol.sources(message_id, found)
-                writing.sources.extend(found)
-            case _:
-                return
-        writing.tape.write(body)
-        self._grown(writing)
 
     def _grow(self, writing: Writing, text: str) -> Ending | None:
         tape, room = writing.tape, self._settings.reply_max_bytes - writing.tape.text_bytes
@@ -428,8 +346,7 @@ class Replies:
         failures = 0
         while True:
             try:
-                committed = await self._end_plainly(writing, ending, text, tape_end)
-                committed = committed or await self._store_end(writing, ending, text, tape_end)
+                committed = await self._endings.store(writing, ending, text, tape_end)
             except DatabaseUnavailable:
                 failures = await self._pause(failures)
             except Exception:
@@ -443,102 +360,7 @@ class Replies:
         # The next reply may be somebody else's: it is none of this one's request, in logs and traces.
         Context().run(self.follow_up, committed)
         if committed.changes:
-            self._note_end(writing, ending, committed.changes[0].view["status"])
-
-    def _note_end(self, writing: Writing, ending: Ending, status: str) -> None:
-        metrics, now = self._metrics, self._clock.monotonic()
-        metrics.turns.labels(status).inc()
-        metrics.turn_duration.observe(now - writing.began_at)
-        if ending.error is not None:
-            metrics.failures.labels(metrics.failure_codes.of(ending.error[0])).inc()
-        if status == "stopped" and writing.stopped_at:
-            metrics.stop_latency.observe(now - writing.stopped_at)
-        if ending.finish_reason == "handoff":
-            metrics.handoffs.labels("assistant").inc()
-        costs = [call.cost_usd for call in writing.calls]
-        log.info(
-            "reply_ended",
-            status=status,
-            finish_reason=ending.finish_reason,
-            error=ending.error[0] if ending.error else None,
-            agent=writing.agent,
-            model=writing.model,
-            attempt=writing.tape.attempt,
-            takeover=writing.is_takeover,
-            calls=len(writing.calls),
-            input_tokens=sum(call.prompt_tokens for call in writing.calls),
-            output_tokens=sum(call.completion_tokens for call in writing.calls),
-            cached_tokens=sum(call.cached_tokens for call in writing.calls),
-            cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
-            first_token_s=writing.first_token_s and round(writing.first_token_s, 3),
-            total_s=round(now - writing.began_at, 3),
-        )
-
-    async def _end_plainly(self, writing: Writing, ending: Ending, text: str, tape_end: int) -> Committed | None:
-        """Store an end that nothing follows from; None where something may."""
-        if ending.finish_reason == "handoff":
-            return None
-        claimed = writing.claimed
-        ended = await end_reply(
-            self._database,
-            claimed.conversation_id,
-            claimed.message_id,
-            attempt=writing.tape.attempt,
-            owner=self._boot_id,
-            status=ending.status,
-            content=text,
-            finish_reason=ending.finish_reason,
-            error=ending.error,
-            tape_end=tape_end,
-            shown_steps=writing.shown_steps,
-            sources=writing.sources,
-            agent=(writing.agent, writing.agent_version, writing.model),
-        )
-        return None if ended is None else Committed(claimed.conversation_id, [change_of(ended)])
-
-    async def _store_end(self, writing: Writing, ending: Ending, text: str, tape_end: int) -> Committed:
-        claimed, committed = writing.claimed, Committed(writing.claimed.conversation_id)
-        try:
-            async with self._database.transaction() as db:
-                conversation = await repository.lock(db, claimed.conversation_id)
-                reply = await repository.find_message(db, claimed.message_id)
-                if conversation is None or reply is None or reply.attempt != writing.tape.attempt:
-                    return committed
-                if reply.owner != self._boot_id:
-                    return committed
-                if reply.status in ENDED:  # a commit whose answer was lost
-                    committed.changes.append(change_of(reply))
-                    return committed
-                reply.agent, reply.agent_version, reply.model = writing.agent, writing.agent_version, writing.model
-                repository.end(
-                    conversation,
-                    reply,
-                    "stopped" if reply.status == "stopping" else ending.status,
-                    content="" if conversation.deleted_at else text,
-                    finish_reason=ending.finish_reason,
-                    error=ending.error,
-                    tape_end=0 if conversation.deleted_at else tape_end,
-                    shown_steps=writing.shown_steps,
-                    sources=writing.sources,
-                )
-                await db.flush()
-                committed.changes.append(change_of(reply))
-                if ending.finish_reason == "handoff":
-                    quieted = await repository.hand_off(db, conversation)
-                    committed.changes.extend(quieted.changes)
-                promoted = await repository.next_queued(db, claimed.conversation_id) if self.has_room() else None
-                if promoted is not None:
-                    repository.claim(conversation, promoted, self._boot_id)
-                    await db.flush()
-                    committed.changes.append(change_of(promoted))
-                    committed.claimed.append(Claimed(claimed.conversation_id, promoted.id, promoted.attempt))
-                    self.expect(promoted.id)
-        except BaseException:
-            # By the numbers that were noted: after a rollback a row no longer says its own.
-            for expected in committed.claimed:
-                self.forget(expected.message_id)
-            raise
-        return committed
+            self._endings.note(writing, ending, committed.changes[0].view["status"])
 
     async def _release(self, writing: Writing) -> None:
         self._replicator.drop(writing.tape)
