@@ -1,7 +1,6 @@
 """Guessing at the door (RELIABILITY 5: 32): who has an account is not told by status, body or time."""
 
 import asyncio
-import statistics
 import time
 import unicodedata
 
@@ -40,7 +39,7 @@ async def test_a_wrong_password_and_an_unknown_account_answer_the_same(service: 
 
 
 async def test_an_unknown_account_takes_as_long_as_a_known_one(start: Start) -> None:
-    """Alternating, so that a busy machine slows both; at a cost where hashing is what takes the time."""
+    """At a cost where hashing is what takes the time; the quickest of each, which no neighbour has slowed."""
     async with start(PARLEY_AUTH_BCRYPT_COST="9") as service:
         await service.register(KNOWN)
         await service.log_in(UNKNOWN)  # the dummy hash is made once
@@ -55,10 +54,10 @@ async def test_an_unknown_account_takes_as_long_as_a_known_one(start: Start) -> 
                 assert (await service.log_in(email, password)).status_code == 401
                 took[who].append(time.perf_counter() - began)
 
-    middle = {who: statistics.median(times) for who, times in took.items()}
-    print("median ms:", {who: round(seconds * 1000, 1) for who, seconds in middle.items()})
+    quickest = {who: min(times) for who, times in took.items()}
+    print("ms:", {who: round(seconds * 1000, 1) for who, seconds in quickest.items()})
     for who in (UNKNOWN, "long"):
-        assert 0.7 < middle[who] / middle[KNOWN] < 1.4, middle
+        assert 0.7 < quickest[who] / quickest[KNOWN] < 1.4, quickest
 
 
 async def test_a_password_beyond_what_bcrypt_reads_is_refused_not_cut(service: Service) -> None:

@@ -19,6 +19,7 @@ TRIES = 200
 ACCEPTED_S = 2.0
 ALIVE_S = 60.0  # until a worker that was killed has a successor
 CHUNK = 65_536
+SLAM_AGAIN_S = 0.5
 Leads = Callable[[int], bool]
 
 
@@ -56,6 +57,7 @@ class Door:
         self._workers = serving.workers()
         self._passing: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._is_closed = False
 
     @property
     def url(self) -> str:
@@ -77,10 +79,15 @@ class Door:
     async def close(self) -> None:
         assert self._server is not None
         self._server.close()
-        self.slam()
-        await asyncio.gather(*self._passing, return_exceptions=True)
+        self._is_closed = True
+        while self._passing:  # a cancellation may meet what has just happened, and be lost
+            self.slam()
+            await asyncio.wait(self._passing, timeout=SLAM_AGAIN_S)
 
     def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closed:  # it was on the doorstep
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._pass(reader, writer), name="door")
         self._passing.add(task)
         task.add_done_callback(self._passing.discard)
