@@ -149,14 +149,14 @@ async def test_only_changes_are_logged(redis_url: str, loop_guard: LoopGuard, lo
 async def test_a_hung_redis_costs_one_deadline_and_then_nothing(redis_url: str, loop_guard: LoopGuard) -> None:
     async with open_worker(redis_url, loop_guard, shared_deadline_s=0.05) as worker:
         await worker.breaker.ask("shop", "m1")
-        await worker.scripts.line.redis.client_pause(400)
+        await worker.scripts.line.redis.client_pause(1000)
         await asyncio.sleep(0)
         worker.breaker._known[("shop", "m1")].fresh_until = 0.0
         started = time.monotonic()
         assert await is_closed(worker)
-        assert time.monotonic() - started < 0.3
+        assert time.monotonic() - started < 0.8
         started = time.monotonic()
         for _ in range(100):
             assert await is_closed(worker)
-        assert time.monotonic() - started < 0.4
-        await asyncio.sleep(0.4)
+        assert time.monotonic() - started < 0.8
+        await asyncio.sleep(1)

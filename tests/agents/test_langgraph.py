@@ -341,7 +341,7 @@ async def test_leaving_closes_the_models_call_and_leaves_no_task(way: str) -> No
     began = asyncio.get_running_loop().time()
     await asyncio.wait({task}, timeout=5)
 
-    assert asyncio.get_running_loop().time() - began < 0.25
+    assert asyncio.get_running_loop().time() - began < 1
     assert model.open == 0
     assert asyncio.all_tasks() - before == set()
 

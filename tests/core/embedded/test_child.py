@@ -65,7 +65,7 @@ async def test_a_killed_program_is_replaced_at_once_and_that_is_said() -> None:
         began = time.monotonic()
         while child.pid in {first, None}:
             await asyncio.sleep(0.01)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2
         assert await ready(child) != first
         assert said == ["script was ended by SIGKILL; starting it again"]
 
