@@ -61,7 +61,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure() -> None:
     """End the engines: theirs is the pipe that closes."""
-    let_go()
     for process, folder in _engines:
         assert process.stdin is not None
         process.stdin.close()
@@ -70,6 +69,7 @@ def pytest_unconfigure() -> None:
         process.stdout.close()
         folder.cleanup()
     _engines.clear()
+    let_go()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fixtures.warm import begin
+from tests.fixtures.warm import END_S, Warm, begin, lived
 
 CHANCE = """
 import random, secrets, uuid
@@ -23,14 +23,15 @@ print(sorted(int(entry.name) for entry in Path("/proc/self/fd").iterdir())[:3], 
 """
 
 
-def lived(start: Any, code: str, folder: Path, *words: str, **options: Any) -> tuple[int, str, str]:
+def ended(start: Any, code: str, folder: Path, *words: str, **options: Any) -> tuple[int, str, str]:
     """Return how a process ended, and what it said."""
     argv = [sys.executable, "-c", code, *words]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environ = {"PATH": "/bin", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(folder)}
-    with start(argv, **streams, text=True, cwd=folder, env=environ, **options) as process:
-        out, err = process.communicate("heard")
-    return process.returncode, out, err
+    with start(argv, **streams, cwd=folder, env=environ, **options) as process:
+        out, err = lived(process, b"heard", END_S)
+    assert isinstance(process, Warm) == (start is begin and sys.platform == "linux")
+    return process.returncode, out.decode(), err.decode()
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def lived(start: Any, code: str, folder: Path, *words: str, **options: Any) -> t
 @pytest.mark.parametrize("new_session", [True, False])
 def test_it_is_what_begins_cold(tmp_path: Path, code: str, *, new_session: bool) -> None:
     warm, cold = (
-        lived(start, code, tmp_path, "one", "two words", start_new_session=new_session)
+        ended(start, code, tmp_path, "one", "two words", start_new_session=new_session)
         for start in (begin, subprocess.Popen)
     )
 
@@ -55,14 +56,14 @@ def test_it_is_what_begins_cold(tmp_path: Path, code: str, *, new_session: bool)
 
 
 def test_an_error_is_shown(tmp_path: Path) -> None:
-    code, _, err = lived(begin, "1 / 0", tmp_path)
+    code, _, err = ended(begin, "1 / 0", tmp_path)
 
     assert code == 1
     assert err.endswith("ZeroDivisionError: division by zero\n")
 
 
 def test_no_two_share_their_chance(tmp_path: Path) -> None:
-    drawn = [lived(begin, CHANCE, tmp_path)[1].split() for _ in range(3)]
+    drawn = [ended(begin, CHANCE, tmp_path)[1].split() for _ in range(3)]
 
     assert all(len(set(of_one_kind)) == 3 for of_one_kind in zip(*drawn, strict=True))
     assert len(drawn[0]) == 4

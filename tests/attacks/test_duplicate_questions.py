@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 from tests.attacks.claims import assert_refused
-from tests.attacks.wires import Event, Socket, Talk, chatting, port_of, socket_to, talk, watching
+from tests.attacks.wires import ENDLESS, Event, Socket, Talk, chatting, port_of, socket_to, talk, watching
 from tests.conftest import Start
 from tests.fixtures.service import Account, Service
 
 TWINS = 20
+PATIENT: dict[str, Any] = {"PARLEY_LIMIT_DEADLINE_S": "1"}  # a busy machine answers late
 
 
 async def post(service: Service, account: Account, path: str, body: dict[str, Any]) -> httpx.Response:
@@ -81,12 +82,12 @@ async def test_a_question_that_is_known_costs_nothing_again(start_on_socket: Sta
 
 
 @pytest.mark.parametrize("redis", [{}, {"PARLEY_REDIS_URL": "redis://127.0.0.1:1"}], ids=["with Redis", "without"])
-async def test_what_is_not_stored_costs_nothing(start_on_socket: Start, redis: dict[str, str]) -> None:
-    async with chatting(start_on_socket, pace_s=0.5, PARLEY_LIMIT_ASK="2/hour", **redis) as service:
+async def test_what_is_not_stored_costs_nothing(start_on_socket: Start, redis: dict[str, Any]) -> None:
+    async with chatting(start_on_socket, PARLEY_LIMIT_ASK="2/hour", **PATIENT, **redis) as service:
         chat = await talk(service)
         other = await talk(service, chat.account)
         path, body = f"/chat/conversations/{chat.id}/messages", {"content": "Hello", "on_busy": "reject"}
-        first = await post(service, chat.account, path, body)
+        first = await post(service, chat.account, path, {"content": ENDLESS})
         assert first.status_code == 202, first.text
         foreign = path.replace(chat.id, str(uuid.uuid4()))
         for _ in range(3):
@@ -99,8 +100,25 @@ async def test_what_is_not_stored_costs_nothing(start_on_socket: Start, redis: d
         assert_refused(refused, 429, code="rate_limited")
 
 
+async def test_whoever_is_refused_on_and_on_is_counted_after_all(start_on_socket: Start) -> None:
+    """A refusal costs us a transaction: so many are free as there are other requests."""
+    limits: dict[str, Any] = {"PARLEY_LIMIT_ASK": "3/hour", "PARLEY_LIMIT_GENERAL": "5/hour", **PATIENT}
+    async with chatting(start_on_socket, **limits) as service:
+        chat = await talk(service)
+        async with watching(chat) as socket:
+            await socket.say("chat", client_id="first", content=ENDLESS)
+            for number in range(10):
+                await socket.say("chat", client_id=f"refused-{number}", content="Hello", on_busy="reject")
+            told: list[str] = []
+            while len(told) < 11:
+                event = await socket.event()
+                if event["type"] in {"ack", "error"}:
+                    told.append(event["error"]["code"] if event["type"] == "error" else "ack")
+    assert told == ["ack"] + ["busy"] * (5 + 2) + ["rate_limited"] * 3
+
+
 async def test_twins_cost_one_question(start_on_socket: Start) -> None:
-    async with chatting(start_on_socket, PARLEY_LIMIT_ASK=f"{TWINS}/hour") as service:
+    async with chatting(start_on_socket, PARLEY_LIMIT_ASK=f"{TWINS}/hour", **PATIENT) as service:
         account = await service.register()
         body = {"message": "Hello", "client_id": "c-1"}
         twins = await asyncio.gather(*(post(service, account, "/chat/send", body) for _ in range(TWINS)))

@@ -20,10 +20,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from tests.conftest import DATABASE
-from tests.fixtures.warm import begin
+from tests.fixtures.warm import begin, lived
 
 COMMAND_TIMEOUT_S = 60.0
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def inherited() -> dict[str, str]:
     return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
-def runner(folder: Path, begin: Callable[..., subprocess.Popen[str]]) -> Parley:
+def runner(folder: Path, begin: Callable[..., subprocess.Popen[bytes]]) -> Parley:
     """Return what runs the command with its arguments, what it reads, and the environment variables it gets."""
 
     async def run(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
@@ -66,13 +66,12 @@ def runner(folder: Path, begin: Callable[..., subprocess.Popen[str]]) -> Parley:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             cwd=folder,
             env={**inherited(), **environ, **variables},
         ) as process:
-            out, err = await asyncio.to_thread(process.communicate, stdin, COMMAND_TIMEOUT_S)
-        print(*arguments, "->", process.returncode, out, err, sep="\n")
-        return Outcome(process.returncode, out, err)
+            out, err = await asyncio.to_thread(lived, process, stdin.encode(), COMMAND_TIMEOUT_S)
+        print(*arguments, "->", process.returncode, out.decode(), err.decode(), sep="\n")
+        return Outcome(process.returncode, out.decode(), err.decode())
 
     return run
 

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 from jose import jwt
-from tests.fixtures.warm import begin
+from tests.fixtures.warm import begin, lived
 from tests.story.chatting import Chatting, Person, Stage, staged
 
 CANARY = "Qanaryx"  # a word like others, so that search indexes keep it, too
@@ -59,13 +59,12 @@ async def cli(house: Chatting, *arguments: str) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         cwd=house.serving.data.parent,
         env={**os.environ, "PARLEY_DATA_DIR": str(house.serving.data)},
     ) as process:
-        out, err = await asyncio.to_thread(process.communicate, timeout=60)
-    assert (process.returncode, err) == (0, "")
-    return str(out)
+        out, err = await asyncio.to_thread(lived, process, None, 60)
+    assert (process.returncode, err.decode()) == (0, "")
+    return str(out.decode())
 
 
 async def ask(house: Chatting, person: Person, conversation_id: str | None, content: str, client_id: str) -> Any:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from random import random
 from uuid import UUID
 
-import structlog
-
 from parley.auth.schemas import Identity
 from parley.chat import protocol
 from parley.chat.access import record_opening
@@ -45,8 +43,6 @@ from parley.core.fanout.broker import Broker
 from parley.core.fanout.log import TapeLog
 from parley.core.redis import REDIS_AWAY
 from parley.core.tasks import Tasks
-
-log = structlog.get_logger(__name__)
 
 GOODBYES_PER_S = 200  # about half of what a worker can take in
 BACK_WITHIN_MS = 2000  # a successor is there already

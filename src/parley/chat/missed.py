@@ -33,7 +33,7 @@ TAPE_POLL_S = 0.1
 
 
 class Missed:
-    """All reading of this worker that is done for what is watched."""
+    """Reading on behalf of hubs, and of viewers who are there already."""
 
     def __init__(
         self,
@@ -68,17 +68,16 @@ class Missed:
 
     async def read_live_tapes(self, every: Sequence[Watched]) -> None:
         """Read the tapes that are written elsewhere from their ends, all in one go."""
-        await self.read_logs([(one, one.hub.live) for one in every if self.is_written_elsewhere(one.hub.live)])
+        live = [(one, one.hub.live) for one in every if self.is_written_elsewhere(one.hub.live)]
+        await self.read_logs([(one, reply) for one, reply in live if reply is not None])
 
-    async def read_logs(self, reads: Sequence[tuple[Watched, UUID | None]]) -> bool:
+    async def read_logs(self, reads: Sequence[tuple[Watched, UUID]]) -> bool:
         """Take what the logs hold behind the copies here, in one go; False where Redis does not say."""
-        wanted = [(one, reply) for one, reply in reads if reply is not None]
-        if not wanted:
+        if not reads:
             return True
-        found = await self._log.read(
-            [(log_key_of(one.conversation_id, reply), *one.hub.tape_end(reply)) for one, reply in wanted]
-        )
-        for (one, reply), entries in zip(wanted, found, strict=True):
+        keys = [(log_key_of(one.conversation_id, reply), *one.hub.tape_end(reply)) for one, reply in reads]
+        found = await self._log.read(keys)
+        for (one, reply), entries in zip(reads, found, strict=True):
             if entries:
                 one.hub.take_log(reply, _tape_entries(entries))
                 self._delivery.touch(one)

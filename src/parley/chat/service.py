@@ -26,7 +26,7 @@ from parley.chat.rows import change_of, conversation_change, message_view
 from parley.chat.settings import ChatSettings
 from parley.chat.statements import KNOWS, Begun, begin_conversation, conversation_of, message_of
 from parley.core.database import AlreadyThere, Database
-from parley.core.errors import AppError
+from parley.core.errors import AppError, DatabaseUnavailable
 from parley.core.ids import new_id
 from parley.core.limits import Limiter
 
@@ -221,8 +221,13 @@ class ChatService:
         uncount = await self._limiter.count(identity.limit_key, "ask", ASK_BUCKET)
         try:
             asked, committed = await store()
-        except (IntegrityError, AlreadyThere, AppError):  # what a twin has just done may stand in the way
+        except DatabaseUnavailable:
+            raise  # it may be stored all the same
+        except (IntegrityError, AlreadyThere, AppError):
             await uncount()
+            if client_id is None:
+                raise
+            # What a twin has just done may stand in the way.
             async with self._database.transaction() as db:
                 known = await find(db)
             if known is None:

@@ -84,7 +84,11 @@ class Limiter:
             own = self._own.hit(item.key_for(*key), item.amount, item.get_expiry(), time.time())
         return own if verdict is None else verdict
 
-    async def _uncount(self, item: RateLimitItem, *key: str) -> None:
+    async def _uncount(self, item: RateLimitItem, bucket: str, caller: str) -> None:
+        key = bucket, caller
+        # Whoever is refused again and again is counted all the same: a refusal costs us as much.
+        if not (await self._decide(self._items["general"], f"{bucket}.uncounted", caller))[0]:
+            return
         self._own.take_back(item.key_for(*key), item.get_expiry())
         if self.is_shared:
             with suppress(*REDIS_AWAY):  # it is forgotten by itself, later

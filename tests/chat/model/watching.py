@@ -1,4 +1,4 @@
-"""What a worker knows of the conversation and whom it tells: connections.py with the waiting done by the schedule."""
+"""What a worker knows of the conversation and whom it tells: `connections` and `missed`, with waits by the schedule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
