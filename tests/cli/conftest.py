@@ -20,10 +20,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from tests.conftest import DATABASE
-from tests.fixtures.warm import begin, lived
+from tests.fixtures.warm import begin, inherited, lived
 
 COMMAND_TIMEOUT_S = 60.0
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,6 @@ Parley = Callable[..., Coroutine[Any, Any, Outcome]]
 def folder(tmp_path: Path) -> Path:
     """The folder a command runs in; a `.env` there is read."""
     return tmp_path
-
-
-def inherited() -> dict[str, str]:
-    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def runner(folder: Path, begin: Callable[..., subprocess.Popen[bytes]]) -> Parley:
