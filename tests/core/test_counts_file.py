@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from parley.core import counts_file
 from parley.core.counts_file import FIRST_BYTES
@@ -52,6 +53,28 @@ def test_every_byte_has_its_place(tmp_path: Path) -> None:
     assert [value for _, value, _ in again.read_all_values()] == list(range(len(NAMES)))
     file.close()
     again.close()
+
+
+def test_one_that_begins_is_read_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape reads all files that are there, also while a new worker makes its own."""
+    seen, allocate = [], os.posix_fallocate
+
+    def look() -> None:
+        files = [str(file) for file in tmp_path.glob("*.db")]
+        seen.append((len(files), len(list(MultiProcessCollector.merge(files)))))  # type: ignore[no-untyped-call]
+
+    def slowly(descriptor: int, offset: int, length: int) -> None:
+        look()
+        allocate(descriptor, offset, length)
+        look()
+
+    monkeypatch.setattr(os, "posix_fallocate", slowly)
+    file = CountsFile(str(tmp_path / "counter_1.db"))
+    look()
+    file.write_value('["a", "a_total", {}, "help"]', 1.0, 0.0)
+    look()
+    file.close()
+    assert seen == [(0, 0), (0, 0), (1, 0), (1, 1)]
 
 
 def test_who_finds_no_room_counts_in_memory(tmp_path: Path, full_from: Any) -> None:

@@ -29,8 +29,12 @@ class CountsFile(MmapedDict):
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # as in its base
         path = Path(filename)
-        if not read_mode and not path.exists() and not reserve(path, FIRST_BYTES):
-            filename = _in_memory()
+        if not read_mode and not path.exists():
+            draft = path.with_suffix(".draft")  # who reads all files would stumble over one that is empty yet
+            if reserve(draft, FIRST_BYTES):
+                draft.rename(path)
+            else:
+                filename = _in_memory()
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
 
     def _init_value(self, key: str) -> None:
