@@ -43,10 +43,12 @@ def ended(start: Any, code: str, folder: Path, *words: str, **options: Any) -> t
         pytest.param("import os; os.kill(os.getpid(), 9)", id="a signal"),
         pytest.param("import atexit; atexit.register(print, 'at last')", id="a goodbye"),
         pytest.param("import threading; threading.Timer(0.1, print, ('later',)).start()", id="a thread"),
+        pytest.param("import uvloop; print(uvloop.__file__)", id="a module found before another"),
     ],
 )
 @pytest.mark.parametrize("new_session", [True, False])
 def test_it_is_what_begins_cold(tmp_path: Path, code: str, *, new_session: bool) -> None:
+    (tmp_path / "uvloop.py").touch()
     warm, cold = (
         ended(start, code, tmp_path, "one", "two words", start_new_session=new_session)
         for start in (begin, subprocess.Popen)

@@ -18,6 +18,14 @@ from tests.fixtures.warm import begin
 
 HAS_PROC = Path("/proc/self/stat").exists()
 PATIENCE_S = 30.0  # a busy machine; what is promised is measured on its own
+GATE = """
+import pathlib, sys, time
+here = pathlib.Path(__file__).parent
+exec((here / "fault").read_text())
+sys.path.remove(str(here))
+del sys.modules["uvloop"]
+import uvloop
+"""
 
 
 def wait_until(holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
@@ -58,6 +66,24 @@ def _all_pids() -> list[int]:
     if HAS_PROC:
         return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
     return [int(word) for word in subprocess.check_output(["/bin/ps", "-axo", "pid="], text=True).split()]
+
+
+class Gate:
+    """In the place of a module that every worker imports late; whoever begins while it is shut does what it says."""
+
+    def __init__(self, place: Path) -> None:
+        self._folder = place / "gate"
+        self._folder.mkdir()
+        self.open()
+        (self._folder / "uvloop.py").write_text(GATE)
+        self.environ = {"PYTHONPATH": str(self._folder)}
+
+    def shut(self, fault: str) -> None:
+        (self._folder / "draft").write_text(fault)
+        (self._folder / "draft").replace(self._folder / "fault")
+
+    def open(self) -> None:
+        self.shut("")
 
 
 class Serving:

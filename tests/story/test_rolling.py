@@ -14,23 +14,11 @@ from pathlib import Path
 
 from tests.bench.wire import Connection, request
 from tests.fixtures.begun import copy_begun, without_settings
-from tests.story.serving import PATIENCE_S, Serving, is_alive, wait_until
+from tests.story.serving import PATIENCE_S, Gate, Serving, is_alive, wait_until
 
 Serve = Callable[..., Serving]
 LIVE = request("GET", "/health/live")
 IDLE_ENDS_S = 2.0
-# In the place of a module that every worker imports. What is at fault is found in the file `fault`.
-GATE = """
-import pathlib, sys, time
-here = pathlib.Path(__file__).parent
-fault = (here / "fault").read_text() if (here / "fault").exists() else ""
-if "--successor" in sys.argv:
-    exec(fault)
-sys.path.remove(str(here))
-del sys.modules["uvloop"]
-import uvloop
-"""
-
 IN_A_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -96,12 +84,6 @@ def told(serving: Serving, line: str) -> Callable[[], bool]:
     return lambda: line in serving.err
 
 
-def gated(place: Path) -> dict[str, str]:
-    (place / "gate").mkdir()
-    (place / "gate" / "uvloop.py").write_text(GATE)
-    return {"PYTHONPATH": str(place / "gate")}
-
-
 async def replaced_under_load(serving: Serving) -> tuple[Load, list[set[int]]]:
     seen: list[set[int]] = []
     async with load(serving.port) as under:
@@ -118,17 +100,18 @@ async def replaced_under_load(serving: Serving) -> tuple[Load, list[set[int]]]:
 
 def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(serve: Serve, place: Path) -> None:
     """First with successors that die, which leaves the old ones; then with better ones; and then all are idle."""
-    serving = serve("--workers", "2", environ=gated(place), is_cold=True)
+    gate = Gate(place)
+    serving = serve("--workers", "2", environ=gate.environ)
     serving.wait_ready()
     before = serving.workers()
-    (place / "gate" / "fault").write_text("raise SystemExit(9)")
+    gate.shut("raise SystemExit(9)")
     serving.parent.send_signal(signal.SIGHUP)
     wait_until(told(serving, "worker 1 stays"))
     assert "its successor ended (exit code 9)" in serving.err
     assert serving.workers() == before
     assert serving.answers()
 
-    (place / "gate" / "fault").unlink()
+    gate.open()
     under, seen = asyncio.run(replaced_under_load(serving))
     print(f"{under.answers} answers, {len(under.failures)} failures")
     assert under.failures == []
@@ -158,10 +141,11 @@ async def stopped_while_idle(serving: Serving) -> float:
 
 
 def test_a_successor_that_never_gets_ready_leaves_the_old_one(serve: Serve, place: Path) -> None:
-    serving = serve("--workers", "1", environ={**gated(place), "PARLEY_REPLACE_TIMEOUT_S": "3"}, is_cold=True)
+    gate = Gate(place)
+    serving = serve("--workers", "1", environ={**gate.environ, "PARLEY_REPLACE_TIMEOUT_S": "3"})
     serving.wait_ready()
     before = serving.workers()
-    (place / "gate" / "fault").write_text("time.sleep(60)")
+    gate.shut("time.sleep(60)")
     serving.parent.send_signal(signal.SIGHUP)
     wait_until(lambda: bool(serving.workers() - before))
     wait_until(told(serving, "worker 1 stays"))
@@ -170,10 +154,11 @@ def test_a_successor_that_never_gets_ready_leaves_the_old_one(serve: Serve, plac
 
 
 def test_a_worker_that_dies_during_a_replacement_is_replaced_at_once(serve: Serve, place: Path) -> None:
-    serving = serve("--workers", "2", environ=gated(place), is_cold=True)
+    gate = Gate(place)
+    serving = serve("--workers", "2", environ=gate.environ)
     serving.wait_ready()
     before = serving.workers()
-    (place / "gate" / "fault").write_text("time.sleep(60)")
+    gate.shut("if '--successor' in sys.argv: time.sleep(60)")
     serving.parent.send_signal(signal.SIGHUP)
     wait_until(lambda: len(serving.workers()) == 3)
     [successor] = serving.workers() - before

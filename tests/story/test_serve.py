@@ -17,11 +17,11 @@ import pytest
 import redis
 from tests.bench.wire import Connection, request
 from tests.core.embedded.plain_user import copy_checkout, plain_user
-from tests.story.serving import Serving, is_alive, wait_until
+from tests.story.serving import Gate, Serving, is_alive, wait_until
 
 Serve = Callable[..., Serving]
 LIVE = request("GET", "/health/live")
-TAKEN_S = 1.5  # by the others, who look ten times a second; their successor's start takes longer
+TAKEN_S = 1.5  # by the others, who look ten times a second; their successor's start is made to take longer
 SLOW = 4  # the machine of a test may be that much busier than one that serves
 HEAVY = {"fastapi", "starlette", "sqlalchemy", "alembic", "openai", "redis", "uvicorn", "asyncpg", "httpx", "slowapi"}
 
@@ -127,9 +127,11 @@ async def answered_until_back(serving: Serving, victim: int) -> None:
         assert await answered(await Connection.open(serving.port), LIVE) < TAKEN_S
 
 
-def test_kills_with_four_workers(serve: Serve) -> None:
-    serving = serve("--workers", "4", is_cold=True)
+def test_kills_with_four_workers(serve: Serve, place: Path) -> None:
+    gate = Gate(place)
+    serving = serve("--workers", "4", environ=gate.environ)
     serving.wait_ready()
+    gate.shut(f"time.sleep({2 * TAKEN_S})")
     workers = serving.workers()
     assert len(workers) == 4
 
@@ -219,15 +221,14 @@ def test_the_parent_imports_neither_the_app_nor_an_sdk(serve: Serve) -> None:
 
 
 def test_a_worker_that_cannot_start_is_tried_again_and_the_service_stays(serve: Serve, place: Path) -> None:
-    broken = place / "broken"
-    broken.mkdir()
-    (broken / "uvloop.py").write_text("raise SystemExit(9)")
-    serving = serve("--workers", "1", environ={"PYTHONPATH": str(broken)}, is_cold=True)
+    gate = Gate(place)
+    gate.shut("raise SystemExit(9)")
+    serving = serve("--workers", "1", environ=gate.environ)
     wait_until(lambda: serving.err.count("starting it again in") >= 3)
     assert serving.parent.poll() is None
     wait_until(lambda: "still starting" in serving.out)
     assert "Not ready yet: worker 1" in serving.out
-    (broken / "uvloop.py").unlink()
+    gate.open()
     wait_until(lambda: " ready after " in serving.out)
     assert serving.answers()
 
