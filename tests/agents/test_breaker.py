@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from tests.agents.shared_state import NOWHERE, Worker, open_worker
 from tests.fixtures.guards import LoopGuard
+from tests.fixtures.own_redis import OwnRedis, own_redis
 
 from parley.agents.clients.breaker import Breaker
 from parley.core.line import Line
 
+__all__ = ["own_redis"]
 QUICK = {"breaker_min_calls": 4, "breaker_open_s": 0.3, "breaker_window_s": 5.0}
 
 
@@ -146,11 +148,10 @@ async def test_only_changes_are_logged(redis_url: str, loop_guard: LoopGuard, lo
     assert states == ["open", "half_open", "closed"]
 
 
-async def test_a_hung_redis_costs_one_deadline_and_then_nothing(redis_url: str, loop_guard: LoopGuard) -> None:
-    async with open_worker(redis_url, loop_guard, shared_deadline_s=0.05) as worker:
+async def test_a_hung_redis_costs_one_deadline_and_then_nothing(own_redis: OwnRedis, loop_guard: LoopGuard) -> None:
+    async with open_worker(own_redis.url, loop_guard, shared_deadline_s=0.05) as worker:
         await worker.breaker.ask("shop", "m1")
-        await worker.scripts.line.redis.client_pause(1000)
-        await asyncio.sleep(0)
+        own_redis.pause()
         worker.breaker._known[("shop", "m1")].fresh_until = 0.0
         started = time.monotonic()
         assert await is_closed(worker)
@@ -159,4 +160,4 @@ async def test_a_hung_redis_costs_one_deadline_and_then_nothing(redis_url: str, 
         for _ in range(100):
             assert await is_closed(worker)
         assert time.monotonic() - started < 0.8
-        await asyncio.sleep(1)
+        own_redis.go_on()

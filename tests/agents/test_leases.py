@@ -90,10 +90,10 @@ async def test_the_leases_of_a_dead_worker_end(redis_url: str, loop_guard: LoopG
 
 async def test_a_lease_that_is_renewed_outlives_its_time(redis_url: str, loop_guard: LoopGuard) -> None:
     busy = Busy()
-    few = {"concurrency": 1, "lease_s": 0.3, "queue_s": 0.6}
+    few = {"concurrency": 1, "lease_s": 1.0, "queue_s": 1.5}
     async with open_worker(redis_url, loop_guard, **few) as one, open_worker(redis_url, loop_guard, **few) as two:
         one.tasks.keep("renew leases", one.leases.renew)
-        long = asyncio.create_task(busy.work(one, 1, 1.0))
+        long = asyncio.create_task(busy.work(one, 1, 2.5))
         await asyncio.sleep(0.05)
         with pytest.raises(QueueFull):
             await busy.work(two, 2)

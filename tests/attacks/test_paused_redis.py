@@ -1,21 +1,15 @@
 """Redis that hangs, not merely away (issue 2, Done when 5): nobody waits on it beyond a deadline, and all heals."""
 
 import asyncio
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-import redis
 from tests.conftest import Start
+from tests.fixtures.own_redis import OwnRedis, own_redis
 from tests.fixtures.service import Account, Service
-from tests.story.serving import wait_until
 
-from parley.core.embedded.binaries import valkey_server
+__all__ = ["own_redis"]
 
 PAUSED_S = 5.0
 LIMIT = 5
@@ -24,49 +18,6 @@ SPARE_S = 3.0  # for a busy machine; far below what a hung Redis would cost with
 LIMIT_S, TELL_S, TICKET_S, CHECK_S = 0.25, 0.5, 1.0, 1.0
 HEALS_S = 10.0
 PAGE = "http://localhost:3000"
-
-
-class OwnRedis:
-    """A Valkey of this test's own, which may be stopped, continued and killed by its number."""
-
-    def __init__(self, folder: Path) -> None:
-        self._binary, self._folder = str(valkey_server()), folder
-        self._socket = folder / "valkey.sock"
-        self.url = f"unix://{self._socket}"
-        self.start()
-
-    def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", str(self._socket), "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            [self._binary, *options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL
-        )
-        client = redis.Redis(unix_socket_path=str(self._socket))
-
-        def answers() -> bool:
-            try:
-                return bool(client.ping())
-            except redis.ConnectionError:
-                return False
-
-        wait_until(answers)
-        client.close()
-
-    def pause(self) -> None:
-        os.kill(self._process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        os.kill(self._process.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    running = OwnRedis(tmp_path)
-    yield running
-    running.kill()
 
 
 class Stopwatch:

@@ -24,12 +24,10 @@ from parley.auth.tokens import AccessClaims, TicketClaims, TokenCodec, TokenInva
 from parley.core.schemas import Line, Text
 from parley.settings import Settings
 
-# The same cases each run: a test that fails must fail for whoever looks. Fixtures are not made anew for each case.
+# Fixtures are not made anew for each case.
 settings.register_profile(
     "attacks",
-    derandomize=True,
-    deadline=None,
-    database=None,
+    settings.get_profile("parley"),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 MANY, FEW = (

@@ -125,9 +125,13 @@ async def test_stopped_and_slow_readers_cost_the_others_nothing_and_are_let_go(
             alone = await gaps(socket, 1.0)
             before, resident = held_at(serving.port), resident_bytes(pid)
             readers = await asyncio.gather(*(come_in(serving.port, chat, number) for number in range(READERS)))
+            most, began = 0, time.monotonic()
+            while most <= READERS * 0.9 and time.monotonic() - began < FREED_S:
+                most = max(most, held_at(serving.port) - before)
+                await asyncio.sleep(0.02)
             async with sipping(readers[:SLOW]):
                 crowded = await gaps(socket, DEADLINE_S)
-                most, grown = held_at(serving.port) - before, resident_bytes(pid) - resident
+                grown = resident_bytes(pid) - resident
                 began = time.monotonic()
                 while (left := held_at(serving.port) - before) > 1:  # one of our own
                     crowded += await gaps(socket, 0.2)
@@ -148,5 +152,5 @@ async def test_stopped_and_slow_readers_cost_the_others_nothing_and_are_let_go(
     assert most > READERS * 0.9, "they were there"
     assert grown < GROWS_AT_MOST
     assert crowded[len(crowded) // 2] < alone[len(alone) // 2] * 1.2 + 0.02
-    assert crowded[-1] < 1.0
+    assert crowded[-1] < 3.0
     assert ended["status"] == "stopped"

@@ -64,14 +64,14 @@ AMBIGUOUS: dict[str, bytes] = {
 }
 
 
-async def said_to(port: int, request: bytes) -> list[bytes]:
+async def said_to(port: int, request: bytes, silent_s: float = 0.4) -> list[bytes]:
     """Return the status lines that come back until the server closes or is silent."""
     answer = b""
     async with dialled(port) as peer:
         await peer.send(request)
         try:
             while True:
-                async with asyncio.timeout(0.4):
+                async with asyncio.timeout(silent_s):
                     piece = await peer.reader.read(65_536)
                 if not piece:
                     break

@@ -153,7 +153,7 @@ async def test_each_reply_leaves_one_line_without_what_was_said(
         account = await service.register()
         first = await begin(service, account, "Canary of a question")
         asked = await ask(service, account, "endless", first["conversation_id"])
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)
         reply_id = asked.json()["reply"]["id"]
         await service.http.post(f"/chat/messages/{reply_id}/stop", headers=account.headers)
         await at_rest(service, account, first["conversation_id"])

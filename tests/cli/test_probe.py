@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +16,7 @@ import pytest_asyncio
 from tests.cli.conftest import Parley
 from tests.conftest import Start
 from tests.fixtures.guards import LoopGuard
+from tests.fixtures.ports import free_port
 from tests.fixtures.service import Service
 
 from parley.agents.demo.brain import reply
@@ -151,7 +151,7 @@ async def test_a_torn_reply_is_a_mismatch_though_the_client_mends_it(
 
 
 async def test_it_goes_on_and_is_scraped_and_tidies_up_when_it_is_ended(running: Service, database_url: str) -> None:
-    listening = f"127.0.0.1:{_free_port()}"
+    listening = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "parley", "probe", running.base_url, "--every", "10", "--listen", listening),
         stdout=asyncio.subprocess.PIPE,
@@ -189,8 +189,3 @@ async def _converse(url: str, within_s: float = PATIENCE_S) -> Verdict:
 async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
     writer.close()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])

@@ -35,7 +35,7 @@ async def test_a_connection_the_server_closed_is_not_handed_out(database_url: st
         async with database.transaction() as session:
             pid = await session.scalar(text("SELECT pg_backend_pid()"))
         async with other.transaction() as session:
-            await session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+            await session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
         await asyncio.sleep(0.1)
         await database.ping()
     await database.close()

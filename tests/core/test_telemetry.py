@@ -273,8 +273,8 @@ async def test_a_collector_that_is_away_costs_requests_nothing(start_on_socket: 
             ended_at = time.monotonic()
         took_s = time.monotonic() - ended_at
 
-    assert slowest_s < 0.5
-    assert took_s < 4
+    assert slowest_s < 2  # who waited for it would wait for ten
+    assert took_s < 8
 
 
 def test_without_a_collector_nothing_is_imported() -> None:

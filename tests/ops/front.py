@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.fixtures.ports import free_port
 from tests.story.chatting import ENVIRON, Chatting, Provider
 from tests.story.conftest import made_place
 from tests.story.serving import Serving
@@ -29,11 +30,6 @@ SHARED = {
     "PARLEY_AUTH_SECRETS": "two instances have one secret for all their tokens",
     "PARLEY_TRUSTED_PROXIES": "127.0.0.1/32",
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def configuration(folder: Path, port: int, upstream: Sequence[int], changes: Mapping[str, str]) -> str:

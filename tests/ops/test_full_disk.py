@@ -15,7 +15,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from tests.ops.front import SHARED, Fleet, free_port
+from tests.fixtures.ports import free_port
+from tests.ops.front import SHARED, Fleet
 from tests.story.chatting import said, staged, tokens
 from tests.story.conftest import place
 from tests.story.serving import PATIENCE_S, Serving, wait_until
@@ -164,7 +165,7 @@ def test_nobody_reads_the_logs(place: Path) -> None:
         for _ in range(150):  # more than a pipe holds
             answers(port, "/" + "x" * 2000)  # a line tells the path, not the query
         waits = [answers(port) or 5.0 for _ in range(20)]
-        assert max(waits) < 2.0
+        assert max(waits) < 4.0  # who waited for a reader would have no answer in five
     finally:
         serving.end()
         os.close(reader)

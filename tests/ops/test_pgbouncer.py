@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import text
-from tests.ops.front import Fleet, free_port
+from tests.fixtures.ports import free_port
+from tests.ops.front import Fleet
 from tests.story.chatting import said, staged, tokens
 from tests.story.conftest import place
 

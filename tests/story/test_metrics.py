@@ -23,7 +23,14 @@ BREATH_S = 0.6  # two blocks without a beat between them would be a loop that is
 TALKS, SPOKEN = 6, 30
 SETTLED_S = 2.2  # two readings of states, and the row of the last request
 # What goes on without anybody asking, and the scrape itself.
-RESTLESS = ("app_resident_", "app_tasks", "event_loop_lag_", "redis_pubsub_", "db_pool_connections")
+RESTLESS = (
+    "app_resident_",
+    "app_tasks",
+    "event_loop_lag_",
+    "event_loop_blocked",
+    "redis_pubsub_",
+    "db_pool_connections",
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ async def test_a_killed_worker_stays_in_the_sums_and_leaves_the_states(frail: Ch
 async def test_a_held_loop_is_named_within_a_second_and_its_worker_replaced(frail: Chatting, at_leisure: None) -> None:
     """The others serve on, and nobody has to notice it but the watchdog."""
     wait_until(lambda: len(frail.serving.workers()) == WORKERS)
-    before = await scrape(frail)
+    before, earlier = await scrape(frail), len(_lines(frail, "loop_blocked"))
     async with staged(frail) as stage:
         held = random.choice(sorted(frail.serving.workers()))
         door = await stage.door_to(held)
@@ -152,13 +159,14 @@ async def test_a_held_loop_is_named_within_a_second_and_its_worker_replaced(frai
 
     assert isinstance(end, Exception)
     named = _lines(frail, "loop_blocked")
-    assert all("metrics_router.py:" in line["frame"] and line["frame"].endswith(" block") for line in named)
+    ours = [line for line in named if "metrics_router.py:" in line["frame"] and line["frame"].endswith(" block")]
+    assert len(ours) == BLOCKS + 1
     assert min(named_s) < 1.0  # of a few: the machine has other work to do
-    assert STUCK_S - 0.5 < ended_s < STUCK_S + 3
+    assert STUCK_S - 0.5 < ended_s < STUCK_S + 8
     assert any(line["thread"] == "MainThread" for line in _lines(frail, "loop_lost"))
     assert "(exit code 70)" in frail.serving.err
     after = await scrape(frail)
-    assert after["event_loop_blocked_total"] - before["event_loop_blocked_total"] == BLOCKS + 1
+    assert after["event_loop_blocked_total"] - before["event_loop_blocked_total"] == len(named) - earlier
 
 
 async def _block(chatting: Chatting, http: httpx.AsyncClient, seconds: float) -> float:

@@ -21,7 +21,8 @@ from tests.story.serving import Gate, Serving, is_alive, wait_until
 
 Serve = Callable[..., Serving]
 LIVE = request("GET", "/health/live")
-TAKEN_S = 1.5  # by the others, who look ten times a second; their successor's start is made to take longer
+TAKEN_S = 2.5  # by the others, who look ten times a second
+GATE_S = 2 * TAKEN_S  # their successor's start is made to take longer
 SLOW = 4  # the machine of a test may be that much busier than one that serves
 HEAVY = {"fastapi", "starlette", "sqlalchemy", "alembic", "openai", "redis", "uvicorn", "asyncpg", "httpx", "slowapi"}
 
@@ -122,7 +123,7 @@ async def answered_without(serving: Serving, victim: int) -> list[float]:
 
 async def answered_until_back(serving: Serving, victim: int) -> None:
     """Ask on and on, while the successor gets ready and takes its socket over."""
-    until = time.monotonic() + 2.0
+    until = time.monotonic() + GATE_S + 1.5
     while time.monotonic() < until or len(serving.workers() - {victim}) < 4:
         assert await answered(await Connection.open(serving.port), LIVE) < TAKEN_S
 
@@ -131,15 +132,16 @@ def test_kills_with_four_workers(serve: Serve, place: Path) -> None:
     gate = Gate(place)
     serving = serve("--workers", "4", environ=gate.environ)
     serving.wait_ready()
-    gate.shut(f"time.sleep({2 * TAKEN_S})")
+    gate.shut(f"time.sleep({GATE_S})")
     workers = serving.workers()
     assert len(workers) == 4
 
     victim = random.choice(sorted(workers))
     took_s = asyncio.run(answered_without(serving, victim))
     print(f"a worker is dead: answered after {took_s[120]:.3f} s (median), {took_s[-1]:.3f} s (longest)")
-    assert took_s[-1] < TAKEN_S
+    assert took_s[-1] < 4 * TAKEN_S  # for as long as their successor is held they would wait
     asyncio.run(answered_until_back(serving, victim))
+    gate.open()
     assert victim not in serving.workers()
 
     for name, is_back in (("bin/postgres", postgres_answers), ("valkey-server", valkey_answers)):
@@ -160,7 +162,7 @@ def test_kills_with_four_workers(serve: Serve, place: Path) -> None:
     successor = serve("--workers", "1", "--port", str(serving.port))  # it may come at once
     took = wait_until(lambda: not serving.left(), 2 * SLOW)
     print(f"everything gone {took:.2f} s after the parent")
-    assert took < 2
+    assert took < 6
     print(f"taken over in {successor.wait_ready():.2f} s")
     assert successor.answers()
     assert len(successor.workers()) == 1
@@ -254,7 +256,7 @@ def test_as_a_plain_user(serve: Serve, place: Path) -> None:
     first.processes()
     first.parent.kill()
     first.parent.wait()
-    assert wait_until(lambda: not first.left(), 2 * SLOW) < 2
+    assert wait_until(lambda: not first.left(), 2 * SLOW) < 6
     second = serve("--workers", "1", **options)
     second.wait_ready()
     assert second.answers()

@@ -23,6 +23,7 @@ WORKERS = 2
 KILLS, TAKEN_OVER_S = 1, 5.0
 PAUSED_S, FINAL_S = 5.0, 3.0
 GRACEFUL_S = 6.0
+SHORT, LONG = 50, 450  # fifty a second: far less, and far more
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ async def test_the_answers_of_a_killed_worker_are_taken_over(stage: Stage, anna:
         await everybody_answers(stage.chatting)
         _, writer, tab, readers = await around(stage, anna, tokens(120))
         reply = str((await tab.send("Hello?")).reply_id)
-        await readers[0].until_text(random.randrange(10, 300))
+        await readers[0].until_text(random.randrange(10, 150))
         os.kill(writer, signal.SIGKILL)
         killed_at = time.monotonic()
         for reader in readers:
@@ -255,7 +256,7 @@ async def test_a_service_that_is_stopped_and_started_again_goes_on(place: Path, 
             anna = await chatting.person()
             way = await stage.door(lambda _: True)
             conversations = [
-                await chatting.conversation(anna, await chatting.agent(tokens(count))) for count in (100, 300)
+                await chatting.conversation(anna, await chatting.agent(tokens(count))) for count in (SHORT, LONG)
             ]
             tabs = [await stage.tab(anna, where, way.url) for where in conversations]
             replies = [str((await tab.send("Hello?")).reply_id) for tab in tabs]
@@ -271,8 +272,8 @@ async def test_a_service_that_is_stopped_and_started_again_goes_on(place: Path, 
                 await tab.until_end(reply, 60)
             rows = await stage.settle(*conversations)
             ended = {row["id"]: (row["status"], row["attempt"], row["content"]) for row in rows}
-            assert ended[replies[0]] == ("complete", 1, said(100))
-            assert ended[replies[1]] == ("complete", 2, said(300))
+            assert ended[replies[0]] == ("complete", 1, said(SHORT))
+            assert ended[replies[1]] == ("complete", 2, said(LONG))
             assert {row["takeovers"] for row in rows} == {0}
     finally:
         await asyncio.to_thread(chatting.end)

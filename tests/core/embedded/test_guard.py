@@ -47,10 +47,10 @@ def test_it_ends_what_is_registered_and_nothing_else(guard: subprocess.Popen[byt
         assert guard.stdin is not None
         guard.stdin.close()
 
-        assert registered.wait(2) == -signal.SIGTERM
-        assert stubborn.wait(2) == -signal.SIGKILL
-        assert time.monotonic() - began < 2
-        assert guard.wait(2) == 0
+        assert registered.wait(10) == -signal.SIGTERM
+        assert stubborn.wait(10) == -signal.SIGKILL
+        assert time.monotonic() - began < 8
+        assert guard.wait(10) == 0
         assert forgotten.poll() is None
         forgotten.kill()
 
@@ -65,4 +65,4 @@ def test_it_does_not_mind_the_signals_of_a_terminal(guard: subprocess.Popen[byte
         assert guard.poll() is None
         assert guard.stdin is not None
         guard.stdin.close()
-        assert sleeper.wait(2) == -signal.SIGKILL
+        assert sleeper.wait(10) == -signal.SIGKILL

@@ -8,29 +8,36 @@ from parley.core.embedded.rolling import Rolling
 
 
 class Slot:
-    """A child that takes a moment to be replaced."""
+    """A child that takes a moment to be replaced, or as long as it is held."""
 
-    def __init__(self, name: str, seen: list[str], *, can: bool = True) -> None:
+    def __init__(self, name: str, seen: list[str], *, can: bool = True, is_held: bool = False) -> None:
         self.program = SimpleNamespace(name=name)
         self.pid = 1
+        self.may_go_on = asyncio.Event()
         self._seen = seen
         self._can = can
+        if not is_held:
+            self.may_go_on.set()
 
     async def replace(self, within_s: float) -> bool:
         self._seen.append(f"{self.program.name} begins")
         await asyncio.sleep(0.05)
+        await self.may_go_on.wait()
         self.pid += 1
         self._seen.append(f"{self.program.name} ends")
         return self._can
 
 
-async def passes(children: list[Any], *asked_after_s: float) -> list[str]:
+async def passes(children: list[Any], times: int = 1) -> list[str]:
+    """Return what was said when it was asked so often before those that are held might go on."""
     said: list[str] = []
     asked = asyncio.Event()
     running = asyncio.create_task(Rolling(children, asked, said.append, 30).run())
-    for delay_s in asked_after_s:
-        await asyncio.sleep(delay_s)
+    for _ in range(times):
         asked.set()
+        await asyncio.sleep(0.01)
+    for child in children:
+        child.may_go_on.set()
     await asyncio.sleep(0.5)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -39,19 +46,19 @@ async def passes(children: list[Any], *asked_after_s: float) -> list[str]:
 
 async def test_one_after_the_other() -> None:
     seen: list[str] = []
-    said = await passes([Slot("a", seen), Slot("b", seen)], 0)
+    said = await passes([Slot("a", seen), Slot("b", seen)])
     assert seen == ["a begins", "a ends", "b begins", "b ends"]
     assert said == ["a replaced", "b replaced"]
 
 
 async def test_whoever_asks_during_a_pass_gets_one_more() -> None:
     seen: list[str] = []
-    assert await passes([Slot("a", seen)], 0, 0.01, 0.01, 0.01) == ["a replaced"] * 2
+    assert await passes([Slot("a", seen, is_held=True)], 4) == ["a replaced"] * 2
 
 
 async def test_the_first_that_cannot_be_replaced_ends_the_pass() -> None:
     seen: list[str] = []
-    said = await passes([Slot("a", seen, can=False), Slot("b", seen)], 0)
+    said = await passes([Slot("a", seen, can=False), Slot("b", seen)])
     assert seen == ["a begins", "a ends"]
     assert said == ["a stays: no successor was ready within 30 s"]
 
