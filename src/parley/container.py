@@ -235,26 +235,35 @@ async def _settle_schema(settings: Settings, database: Database, readiness: Read
     A database that is away says nothing about the schema, and is no reason to be taken out of the load balancer;
     embedded, it is still starting, and nobody else asks.
     """
-    url = settings.database.url
-    while True:
+    database.is_settled = False
+    while not database.is_settled:
         try:
-            present = await present_revision(database)
+            database.is_settled = await _has_schema(settings, database, readiness, needed)
         except DatabaseUnavailable:
             if not settings.embedded:
                 readiness.clear("starting")
-        else:
-            if present is not None and present >= needed:
-                break
-            readiness.block("schema_behind")
-            readiness.clear("starting")
-            if settings.embedded and url is not None:
-                await asyncio.to_thread(migrate, url.get_secret_value())
-                log.info("schema_migrated", was=present, now=needed)
-                continue
-            log.warning("schema_behind", present=present, needed=needed, next_step="run: parley migrate")
-        await asyncio.sleep(SCHEMA_RETRY_S if settings.embedded else SCHEMA_RETRY_S * 10)
+        except (
+            Exception
+        ):  # a database that ends in the middle of a migration, rights that are missing: both may be mended
+            log.exception("schema_unsettled")
+        if not database.is_settled:
+            await asyncio.sleep(SCHEMA_RETRY_S if settings.embedded else SCHEMA_RETRY_S * 10)
     readiness.clear("schema_behind")
     readiness.clear("starting")
+
+
+async def _has_schema(settings: Settings, database: Database, readiness: Readiness, needed: str) -> bool:
+    url, present = settings.database.url, await present_revision(database)
+    if present is not None and present >= needed:
+        return True
+    readiness.block("schema_behind")
+    readiness.clear("starting")
+    if not settings.embedded or url is None:
+        log.warning("schema_behind", present=present, needed=needed, next_step="run: parley migrate")
+        return False
+    await asyncio.to_thread(migrate, url.get_secret_value())
+    log.info("schema_migrated", was=present, now=needed)
+    return True
 
 
 def _read_states(

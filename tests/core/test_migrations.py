@@ -12,6 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from tests.conftest import Start
 from tests.fixtures.service import settings_for
 
+from parley import container
 from parley.core.database import Database
 from parley.core.migrations import migrate, migrations_folder, needed_revision, present_revision, unmigrate
 from parley.tables import metadata
@@ -68,6 +69,8 @@ async def test_a_worker_whose_schema_is_behind_is_not_ready_until_somebody_migra
     await asyncio.to_thread(unmigrate, database_url)
     async with start() as service:
         await _until_not_ready_because(service.http, "schema_behind")
+        early = await service.http.post("/auth/register", json={"email": "a@shop.example", "password": "correct horse"})
+        assert (early.status_code, early.json()["error"]["code"]) == (503, "schema_behind")
         await asyncio.to_thread(migrate, database_url)
         await asyncio.wait_for(service.parts["readiness"].wait(), 10)
         assert (await service.http.get("/health/ready")).status_code == 200
@@ -80,6 +83,25 @@ async def test_an_embedded_worker_migrates_by_itself(start: Start, database_url:
         await asyncio.wait_for(service.parts["readiness"].wait(), 20)
         async with service.parts["database"].transaction() as db:
             assert await db.scalar(text("SELECT count(*) FROM users")) == 0
+
+
+async def test_a_migration_that_is_cut_off_is_begun_again(
+    start: Start, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the end of an embedded PostgreSQL: nobody else migrates it."""
+    await asyncio.to_thread(unmigrate, database_url)
+    cut_off = [True]
+
+    def migrate_or_not(url: str) -> None:
+        if cut_off:
+            cut_off.clear()
+            raise ConnectionResetError("the server has gone")
+        migrate(url)
+
+    monkeypatch.setattr(container, "migrate", migrate_or_not)
+    async with start(PARLEY_EMBEDDED="1") as service:
+        await asyncio.wait_for(service.parts["readiness"].wait(), 20)
+    assert not cut_off
 
 
 async def _until_not_ready_because(http: object, reason: str) -> None:

@@ -5,33 +5,35 @@ A session lives inside one service call. Nothing here retries: a caller's `clien
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
 import orjson
 from sqlalchemy import Connection, event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.pool import QueuePool
 
-from parley.core.errors import DatabaseUnavailable
+from parley.core.errors import DatabaseUnavailable, SchemaBehind, Vanished
 from parley.core.settings import DatabaseSettings
 from parley.core.telemetry import Telemetry
 
 # PostgreSQL's own words for "not now": cannot connect, out of resources, operator intervened, lock or time limit,
-# and a deadlock or a serialization that somebody else won.
-_AWAY_CLASSES = ("08", "53", "57", "55P03", "25P03", "40")
+# a deadlock or a serialization that somebody else won, and a standby that has yet to become the primary.
+_AWAY_CLASSES = ("08", "53", "57", "55P03", "25P03", "40", "25006", "55000")
+_REFERS_TO_NOTHING = "23503"
+_LACKS = ("42P01", "42703")  # a table, a column
 _TIMELINE = "SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
 _POOLED_LIFE_S = 60  # a pooler keeps our connection when PostgreSQL is another one: its timeline is asked anew
 _UNSIGNED = (1 << 64) - 1  # PostgreSQL has no unsigned integers
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-# Raised by the driver before there is a statement to fail.
-_AWAY_ERRORS = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
+# Raised by the driver before there is a statement to fail; the last where it has read the server's goodbye already.
+_AWAY_ERRORS = (OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class AlreadyThere(Exception):
@@ -48,6 +50,8 @@ class Database:
         """Which history of which database the newest connection reads: another one makes cursors void."""
         self.pool_timeouts = 0
         """Times nobody gave a connection back in time."""
+        self.is_settled = True
+        """Whether the schema is the one this code needs; what it lacks before that is no mistake of ours."""
         self.connections_most = settings.pool_size + settings.pool_overflow
         self._telemetry = telemetry or Telemetry()
         self._deadlines = _deadlines(settings) if settings.pooled else None
@@ -80,19 +84,9 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Yield a session whose work is committed at the end of the block; DatabaseUnavailable when it is away."""
-        try:
-            with self._telemetry.store("postgresql", "transaction"):
-                async with self._sessions() as session, session.begin():
-                    yield session
-        except IntegrityError:
-            raise
-        except DBAPIError as error:
-            if _is_away(error):
-                raise DatabaseUnavailable from error
-            raise
-        except _AWAY_ERRORS as error:
-            self.pool_timeouts += isinstance(error, PoolTimeout)
-            raise DatabaseUnavailable from error
+        with self._named(), self._telemetry.store("postgresql", "transaction"):
+            async with self._sessions() as session, session.begin():
+                yield session
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
@@ -108,22 +102,26 @@ class Database:
         AlreadyThere where a unique index refuses.
         """
         try:
-            with self._telemetry.store("postgresql", statement):
-                rows = await self._fetch(statement, values)
+            with self._named(), self._telemetry.store("postgresql", statement):
+                return await self._fetch(statement, values)
         except asyncpg.UniqueViolationError as error:
             raise AlreadyThere from error
-        except asyncpg.PostgresError as error:
-            if str(error.sqlstate).startswith(_AWAY_CLASSES):
-                raise DatabaseUnavailable from error
-            raise
-        except DBAPIError as error:
-            if _is_away(error):
-                raise DatabaseUnavailable from error
-            raise
-        except _AWAY_ERRORS as error:
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give what is nobody's mistake its name."""
+        try:
+            yield
+        except (DBAPIError, asyncpg.PostgresError, *_AWAY_ERRORS) as error:
             self.pool_timeouts += isinstance(error, PoolTimeout)
-            raise DatabaseUnavailable from error
-        return rows
+            state = str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")
+            if _is_away(error, state):
+                raise DatabaseUnavailable from error
+            if state == _REFERS_TO_NOTHING:
+                raise Vanished from error
+            if state in _LACKS and not self.is_settled:
+                raise SchemaBehind from error
+            raise
 
     async def _fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
         async with self._engine.connect() as connection:
@@ -228,11 +226,12 @@ def _refuse_closed(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
         raise DisconnectionError
 
 
-def _is_away(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
+def _is_away(error: Exception, state: str) -> bool:
     if state:
-        return str(state).startswith(_AWAY_CLASSES)
-    return error.connection_invalidated or isinstance(error.__cause__ or error.orig, _AWAY_ERRORS)
+        return state.startswith(_AWAY_CLASSES)
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error.__cause__ or error.orig, _AWAY_ERRORS)
+    return True
 
 
 def _deadlines(settings: DatabaseSettings) -> dict[str, str]:

@@ -66,6 +66,12 @@ class Conflict(AppError):
     status, code, message = 409, "conflict", "This is not possible in the present state."
 
 
+class Vanished(Conflict):
+    """What it refers to was deleted in the same moment: asked again, it is said what."""
+
+    code, message, retryable = "vanished", "Something that this needs was deleted a moment ago. Please try again.", True
+
+
 class BodyTimeout(AppError):
     """The body came too slowly."""
 
@@ -97,3 +103,9 @@ class DatabaseUnavailable(Unavailable):
     """PostgreSQL is away, hung, or has no free connection."""
 
     code, message = "database_unavailable", "The database cannot be reached. Please try again."
+
+
+class SchemaBehind(DatabaseUnavailable):
+    """The database has yet to be migrated to what this code needs."""
+
+    code, message = "schema_behind", "The database is not up to date yet. Please try again."

@@ -34,15 +34,15 @@ def needed_revision() -> str:
 
 async def present_revision(database: Database) -> str | None:
     """Return the revision of the database, None for an empty one; raise DatabaseUnavailable when it is away."""
-    try:
-        async with database.transaction() as session:
+    async with database.transaction() as session:
+        try:
             revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
-            return revision
-    except ProgrammingError as error:
-        # Only a missing table means an empty database; missing rights, say, do not.
-        if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
-            raise
-        return None
+        except ProgrammingError as error:
+            # Only a missing table means an empty database; missing rights, say, do not.
+            if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
+                raise
+            return None
+        return revision
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
