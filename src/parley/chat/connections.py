@@ -88,6 +88,7 @@ class ConnectionManager:
         self.watched: dict[UUID, Watched] = {}
         self._own: dict[UUID, Tape] = {}
         self._delivery = Delivery()
+        self._has_said_goodbye = False
         self.missed = Missed(
             database=database,
             tape_log=tape_log,
@@ -154,7 +155,7 @@ class ConnectionManager:
         if viewer.until is not None and viewer.until in {frame.ends for frame in opening.frames}:
             viewer.reach()
         viewer.go_live(watched, [*first, *watched.framed(viewer, () if is_lost else opening.frames)])
-        if is_lost:
+        if is_lost or (self._has_said_goodbye and not viewer.reached):
             self.send_away(viewer)
         if kind := viewer.framing.kind:
             self._metrics.viewers.labels(kind).inc()
@@ -183,7 +184,8 @@ class ConnectionManager:
             self.send_away(viewer)
 
     def end_everything(self) -> None:
-        """Send away whoever is still there."""
+        """Send away whoever is still there, and whoever is still being let in."""
+        self._has_said_goodbye = True
         for viewer in self._viewers():
             self.send_away(viewer)
 

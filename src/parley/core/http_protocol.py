@@ -91,9 +91,14 @@ class HttpProtocol(HttpToolsProtocol):
         # uvicorn's types do not know that there is no cycle before the first request.
         return not self.pipeline and (self.cycle is None or self.cycle.response_complete)  # type: ignore[redundant-expr]
 
+    @property
+    def _is_given_away(self) -> bool:
+        # To the end of the connection, or to the protocol of a WebSocket.
+        return self.transport.is_closing() or self.transport.get_protocol() is not self
+
     def _watch_head(self, received: int) -> None:
         """Bound a head that is still arriving; also bytes after an answer, which stop uvicorn's own timer."""
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+        if self._is_given_away:
             return
         self._head_bytes += received
         if self._head_bytes > self.bounds.head_bytes:
@@ -113,7 +118,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _close_if_idle(self) -> None:
-        if self._is_idle and not self.transport.is_closing():
+        if self._is_idle and not self._is_given_away:
             self.transport.close()
 
     def _forget_head_timer(self) -> None:

@@ -115,6 +115,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn = BoundedServerProtocol(bounds, config.ws_max_size, self.logger)
         self._abort_timer: TimerHandle | None = None
         self._heard_at = 0.0
+        self._is_leaving = False
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -204,7 +205,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def shutdown(self) -> None:
-        """Say goodbye once, and wait for nobody who does not listen."""
+        """Say goodbye once, and wait for nobody who does not listen; who is still being let in is sent away within."""
+        is_first, self._is_leaving = not self._is_leaving, True
+        if is_first and self.handshake_initiated and not self.handshake_complete:
+            return
         self.stop_keepalive()
         if self.handshake_complete and self.conn.state is not State.OPEN:
             self.close_sent = True  # in the middle of a goodbye: uvicorn would trip over a second one
