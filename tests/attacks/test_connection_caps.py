@@ -7,6 +7,7 @@ import socket as sockets
 import struct
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from tests.attacks.claims import assert_refused
@@ -125,6 +126,60 @@ async def test_who_comes_and_goes_leaves_nothing_behind(start_on_socket: Start) 
         async with asyncio.timeout(FREED_S):
             while connections.watched:
                 await asyncio.sleep(0.02)
+
+
+async def test_of_ten_that_ask_at_once_only_who_has_a_place_is_stored(start_on_socket: Start) -> None:
+    """Who is refused asks again; without a client_id that would be another question."""
+    async with chatting(start_on_socket, PARLEY_CHAT_SOCKETS_PER_USER="3") as service:
+        account = await service.register()
+
+        async def ask() -> int:
+            body = {"message": "Hello"}
+            async with service.http.stream("POST", "/chat/stream", json=body, headers=account.headers) as answer:
+                await answer.aread()
+                return answer.status_code
+
+        statuses = await asyncio.gather(*(ask() for _ in range(10)))
+        listed = await service.http.get("/chat/conversations", headers=account.headers)
+        assert set(statuses) == {200, 429}
+        assert len(listed.json()["data"]) == statuses.count(200)
+        await until_free(service)
+
+
+def errors(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in logs if line["level"] in {"warning", "error", "critical"}]
+
+
+async def test_a_stream_whose_request_has_a_body_that_does_not_end_is_let_go(
+    start_on_socket: Start, logs: list[dict[str, Any]]
+) -> None:
+    async with start_on_socket(PARLEY_BODY_TIMEOUT_S="0.5") as service:
+        await service.parts["readiness"].wait()
+        chat = await talk(service)
+        async with dialled(port_of(service)) as stream:
+            await stream.send(
+                f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+                f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
+            )
+            await stream.reader.readuntil(b'"reset"')
+            await until_free(service)
+        assert errors(logs) == []
+
+
+async def test_a_stream_with_a_request_behind_it_is_let_go(start_on_socket: Start, logs: list[dict[str, Any]]) -> None:
+    """The server tells the newest request alone that the connection has gone."""
+    async with start_on_socket(PARLEY_CHAT_COMMENT_S="0.3", PARLEY_CHAT_SWEEP_S="0.3") as service:
+        await service.parts["readiness"].wait()
+        chat = await talk(service)
+        async with dialled(port_of(service)) as stream:
+            await stream.send(
+                f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
+                f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
+                + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+            )
+            await stream.reader.readuntil(b'"reset"')
+        await until_free(service)
+        assert errors(logs) == []
 
 
 async def test_a_head_that_never_ends_is_not_waited_for(start_on_socket: Start) -> None:

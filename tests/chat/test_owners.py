@@ -1,12 +1,19 @@
 """Takeovers: only of a reply whose owner still stands where it was seen to stand, and only so often."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import text
 from tests.fixtures.service import Service
 
+from parley.chat.owner_queries import Mine
 from parley.chat.owners import Owners
 from parley.core.clock import SystemClock
+from parley.core.errors import DatabaseUnavailable
 
 OTHER = uuid4()
 SEEN = 7
@@ -74,3 +81,58 @@ async def test_a_reply_that_broke_its_task_counts_as_taken_over(service: Service
             rows = await db.execute(text("SELECT owner, takeovers FROM messages WHERE id = :id"), {"id": reply_id})
         assert rows.one() == (None, takeovers)
         assert service.parts["replies"].broken == set()
+
+
+class Failing:
+    """A database whose transactions end otherwise than they should."""
+
+    def __init__(self, before: Callable[[], None], at_commit: Exception, transaction: Any) -> None:
+        self._before, self._at_commit, self._transaction = before, at_commit, transaction
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        self._before()
+        async with self._transaction() as db:
+            yield db
+            raise self._at_commit
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable(), RuntimeError("on purpose")])
+async def test_a_claim_that_is_not_committed_leaves_no_place_taken(service: Service, error: Exception) -> None:
+    conversation_id, reply_id = await answered(service)
+    owners, replies = owners_of(service), service.parts["replies"]
+    await orphan(service, reply_id, "streaming", 0)
+    owners._database = Failing(lambda: None, error, owners._database.transaction)  # type: ignore[assignment]
+
+    with pytest.raises(type(error)):
+        await owners._store_claim(conversation_id, reply_id, {OTHER: SEEN})
+    assert reply_id not in replies.running
+
+
+async def test_a_claim_that_fails_forgets_nothing_that_somebody_else_expects(service: Service) -> None:
+    """It was promoted here, meanwhile."""
+    conversation_id, reply_id = await answered(service)
+    owners, replies = owners_of(service), service.parts["replies"]
+    owners._database = Failing(  # type: ignore[assignment]
+        lambda: replies.expect(reply_id), DatabaseUnavailable(), owners._database.transaction
+    )
+
+    await owners._claim(conversation_id, reply_id, {})
+    assert reply_id in replies.running
+    replies.forget(reply_id)
+
+
+async def test_a_reply_that_ends_during_a_look_is_not_released(service: Service) -> None:
+    """Neither running nor known is what a broken task leaves."""
+    conversation_id, reply_id = await answered(service)
+    owners, released = owners_of(service), list[tuple[UUID, int]]()
+    row = Mine(reply_id, conversation_id, 1, is_stopping=False)
+
+    async def release(attempts: Any) -> None:
+        released.extend(attempts)
+
+    owners._release = release  # type: ignore[method-assign]
+    for running, expected in (({reply_id: None}, []), ({}, [(reply_id, 1)])):
+        owners._mind([row], running)
+        await asyncio.sleep(0.01)
+        assert released == expected

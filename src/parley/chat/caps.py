@@ -1,8 +1,6 @@
 """How many sockets and streams this worker serves: in all, of one user, from one address."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +19,20 @@ class Seats:
         self._by_address: Counter[str] = Counter()
         self.taken = 0
 
-    def check(self, user_id: UUID, address: str) -> None:
-        """Raise Overloaded or TooManyConnections where there is no place."""
+    def take(self, user_id: UUID, address: str) -> None:
+        """Take a place until `leave`; raise Overloaded or TooManyConnections where there is none."""
+        self._check(user_id, address)
+        self.taken += 1
+        self._by_user[user_id] += 1
+        self._by_address[address] += 1
+
+    def leave(self, user_id: UUID, address: str) -> None:
+        """Give a place back."""
+        self.taken -= 1
+        _less(self._by_user, user_id)
+        _less(self._by_address, address)
+
+    def _check(self, user_id: UUID, address: str) -> None:
         settings = self._settings
         if self.taken >= settings.sockets:
             self._metrics.admission_refused.labels("sockets").inc()
@@ -34,28 +44,6 @@ class Seats:
             if taken >= most:
                 self._metrics.limits_hit.labels(limit).inc()
                 raise TooManyConnections
-
-    @contextmanager
-    def seat(self, user_id: UUID, address: str) -> Iterator[None]:
-        """Take a place for as long as the block lasts; raise as `check` does."""
-        self.take(user_id, address)
-        try:
-            yield
-        finally:
-            self.leave(user_id, address)
-
-    def take(self, user_id: UUID, address: str) -> None:
-        """Take a place until `leave`; raise as `check` does."""
-        self.check(user_id, address)
-        self.taken += 1
-        self._by_user[user_id] += 1
-        self._by_address[address] += 1
-
-    def leave(self, user_id: UUID, address: str) -> None:
-        """Give a place back."""
-        self.taken -= 1
-        _less(self._by_user, user_id)
-        _less(self._by_address, address)
 
 
 def _less(counter: Counter[Any], key: Any) -> None:

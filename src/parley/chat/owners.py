@@ -81,7 +81,8 @@ class Owners:
     def _mind(self, mine: Sequence[Mine], running: Mapping[UUID, Writing | None]) -> None:
         """Set right what rows and tasks say differently; what has changed since the question is left alone."""
         rows = {row.message_id: row for row in mine}
-        lost = [(row.message_id, row.attempt) for row in mine if row.message_id not in self._replies.running]
+        known = running.keys() | self._replies.running.keys()  # one that has just ended is in the first alone
+        lost = [(row.message_id, row.attempt) for row in mine if row.message_id not in known]
         if lost:
             # A commit that was thought to have failed, or a task that broke.
             self._tasks.spawn("release replies", self._release(lost))
@@ -99,11 +100,10 @@ class Owners:
             await self._clock.sleep(random() * CLAIM_DELAY_S)  # noqa: S311  # spreads load, guards nothing
             async with self._slots:
                 committed = await self._store_claim(conversation_id, message_id, dead)
-        except DatabaseUnavailable:
-            self._replies.forget(message_id)
-        else:
             if committed is not None:
                 self._replies.follow_up(committed)
+        except DatabaseUnavailable:
+            return  # the next beat sees it again
         finally:
             self._claiming.discard(message_id)
 
@@ -111,40 +111,50 @@ class Owners:
         if not self._replies.room or message_id in self._replies.running:
             return None
         committed = Committed(conversation_id)
-        async with self._database.transaction() as db:
-            conversation = await repository.lock(db, conversation_id)
-            reply = await repository.find_message(db, message_id)
-            if conversation is None or reply is None or reply.status not in LIVE:
-                return None
-            is_orphan = reply.owner is not None
-            if reply.owner is not None and not await _is_gone(db, reply.owner, dead):
-                return None
-            if reply.status == "queued" and await repository.next_queued(db, conversation_id) is not reply:
-                return None
-            if is_orphan:
-                reply.takeovers += 1
-                log.warning("reply_taken_over", message_id=str(message_id), attempt=reply.attempt + 1)
-            is_stopping = reply.status == "stopping"  # its end takes no model, so it is tried for longer
-            if reply.takeovers > MOST_TAKEOVERS * (2 if is_stopping else 1):
-                reply.attempt += 1  # an attempt without a tape: what viewers have of the last one is not its text
-                if is_stopping:
-                    repository.end(conversation, reply, "stopped")
-                else:
-                    repository.end(conversation, reply, "failed", finish_reason="error", error=LOST)
-                await db.flush()
-                committed.changes.append(change_of(reply))
-                return committed
-            is_visible = repository.claim(conversation, reply, self._boot_id)
-            await db.flush()
-            if is_visible:
-                committed.changes.append(change_of(reply))
-            committed.claimed.append(
-                Claimed(conversation_id, message_id, reply.attempt, is_stopping=reply.status == "stopping")
-            )
-            self._replies.expect(message_id)
-            restart = None if reply.attempt == 1 else "takeover" if is_orphan else "handover"
+        try:
+            async with self._database.transaction() as db:
+                restart = await self._claim_row(db, committed, message_id, dead)
+        except BaseException:
+            # Where it was committed all the same, the next beat lets it go.
+            for claimed in committed.claimed:
+                self._replies.forget(claimed.message_id)
+            raise
         self._note_claim(restart)
-        return committed
+        return committed if committed.changes or committed.claimed else None
+
+    async def _claim_row(self, db: AsyncSession, committed: Committed, message_id: UUID, dead: Dead) -> str | None:
+        """Note what becomes of a reply; return how it goes on, if that shows."""
+        conversation = await repository.lock(db, committed.conversation_id)
+        reply = await repository.find_message(db, message_id)
+        if conversation is None or reply is None or reply.status not in LIVE:
+            return None
+        is_orphan = reply.owner is not None
+        if reply.owner is not None and not await _is_gone(db, reply.owner, dead):
+            return None
+        if reply.status == "queued" and await repository.next_queued(db, conversation.id) is not reply:
+            return None
+        if is_orphan:
+            reply.takeovers += 1
+            log.warning("reply_taken_over", message_id=str(message_id), attempt=reply.attempt + 1)
+        is_stopping = reply.status == "stopping"  # its end takes no model, so it is tried for longer
+        if reply.takeovers > MOST_TAKEOVERS * (2 if is_stopping else 1):
+            reply.attempt += 1  # an attempt without a tape: what viewers have of the last one is not its text
+            if is_stopping:
+                repository.end(conversation, reply, "stopped")
+            else:
+                repository.end(conversation, reply, "failed", finish_reason="error", error=LOST)
+            await db.flush()
+            committed.changes.append(change_of(reply))
+            return None
+        is_visible = repository.claim(conversation, reply, self._boot_id)
+        await db.flush()
+        if is_visible:
+            committed.changes.append(change_of(reply))
+        committed.claimed.append(
+            Claimed(conversation.id, message_id, reply.attempt, is_stopping=reply.status == "stopping")
+        )
+        self._replies.expect(message_id)
+        return None if reply.attempt == 1 else "takeover" if is_orphan else "handover"
 
     def _note_claim(self, restart: str | None) -> None:
         if restart is not None:

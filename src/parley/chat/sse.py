@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
@@ -12,9 +13,10 @@ from starlette.types import Receive, Scope, Send
 from parley.auth.schemas import Identity
 from parley.chat import protocol
 from parley.chat.caps import Seats
-from parley.chat.connection import Payload, Viewer, begin
+from parley.chat.connection import Gone, Payload, Viewer, begin
 from parley.chat.connections import ConnectionManager, Opening
 from parley.chat.protocol import SSE_COMMENT, SSE_DONE, CloseCode
+from parley.core.errors import AppError
 from parley.core.tasks import Tasks
 
 HEADERS = [
@@ -46,8 +48,14 @@ class StreamTransport:
     def write(self, payloads: Sequence[Payload]) -> Awaitable[None] | None:
         return begin(self._send_body(payloads[0] if len(payloads) == 1 else b"".join(payloads)))  # type: ignore[arg-type]  # frames are bytes
 
-    async def _send_body(self, data: Payload) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+    async def _send_body(self, data: Payload, *, is_last: bool = False) -> None:
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+        except (OSError, RuntimeError):  # nobody told us that the connection has been closed
+            raise Gone from None
+
+    async def finish(self, data: Payload) -> None:
+        await self._send_body(data, is_last=True)
 
     async def close(self, code: CloseCode, reason: str) -> None:  # noqa: ARG002  # for logs of other transports
         """Say what happened as an event; the response ends by itself."""
@@ -73,7 +81,7 @@ class StreamParts:
 
 
 class EventStream(Response):
-    """The response. Its place in the conversation has been taken; it is given back when the response ends."""
+    """The response. Its places, of the worker and in the conversation, are given back when it ends."""
 
     def __init__(
         self,
@@ -95,21 +103,22 @@ class EventStream(Response):
         transport = StreamTransport(send, scope)
         viewer = Viewer(self._identity, transport, parts.tasks, deadline_s=parts.send_deadline_s, until=self._until)
         try:
-            with parts.seats.seat(self._identity.user_id, scope["client_address"].limit_key):
-                await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
-                parts.connections.enter(self._opening, viewer, *self._answers)
-                if not self._is_over:
-                    await self._follow(viewer, receive)
-                await self._end(viewer, transport, send)
+            await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+            parts.connections.enter(self._opening, viewer, *self._answers)
+            if not self._is_over:
+                await self._follow(viewer, receive)
+            await self._end(viewer, transport)
         finally:
             parts.connections.leave(self._opening.watched, viewer)
+            parts.seats.leave(self._identity.user_id, scope["client_address"].limit_key)
 
     async def _follow(self, viewer: Viewer, receive: Receive) -> None:
         """Wait for the end of the reply or of the connection, whichever comes first."""
 
         async def listen() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            with suppress(AppError):  # a body that does not end
+                while (await receive())["type"] != "http.disconnect":
+                    pass
             viewer.lose()
 
         listening = self._parts.tasks.spawn("listen for a disconnect", listen())
@@ -118,12 +127,11 @@ class EventStream(Response):
         finally:
             listening.cancel()
 
-    async def _end(self, viewer: Viewer, transport: StreamTransport, send: Send) -> None:
+    async def _end(self, viewer: Viewer, transport: StreamTransport) -> None:
         try:
             async with asyncio.timeout(viewer.deadline_s):
                 await viewer.wait_sent()
                 is_done = viewer.closed is None and viewer.is_open
-                body = SSE_DONE if is_done and (self._until is not None or self._is_over) else b""
-                await send({"type": "http.response.body", "body": body})
-        except TimeoutError:
+                await transport.finish(SSE_DONE if is_done and (self._until is not None or self._is_over) else b"")
+        except (TimeoutError, Gone):
             transport.abort()

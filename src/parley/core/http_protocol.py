@@ -3,7 +3,7 @@
 from asyncio import BaseTransport, TimerHandle
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from parley.core.drain import Drain
 from parley.core.serving import WRITE_BUFFER_BYTES, Bounds, ServingConfig
@@ -24,6 +24,7 @@ class HttpProtocol(HttpToolsProtocol):
     _is_in_head = False
     _is_in_body = False
     _is_leaving = False
+    _served: tuple[RequestResponseCycle, ...] = ()
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Wait for a request, but not for ever."""
@@ -41,6 +42,10 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head_timer()
         super().connection_lost(exc)
+        for cycle in self._served:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._served = ()
         # They know this protocol: what goes in circles stays until the collector comes, which is rare (core.garbage).
         self.cycle = None  # type: ignore[assignment]
         self.pipeline.clear()
@@ -60,7 +65,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
+        served = self.cycle
         super().on_headers_complete()
+        if self.pipeline:  # uvicorn forgets what it serves, and would not tell it of the end of the connection
+            self._served = (*(cycle for cycle in self._served if not cycle.response_complete), served)
         self._is_in_head, self._is_in_body = False, True
         self._head_bytes = 0
         is_leaving = self._is_leaving or (self._drain is not None and self._drain.is_draining)
