@@ -3,10 +3,12 @@
 Writes nothing itself but rows; streams, tasks and other workers are told by `replies`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -139,6 +141,7 @@ class ChatService:
         self._boot_id = boot_id
         self._desk = desk
         self._metrics = metrics
+        self._twins: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
 
     async def ask(self, identity: Identity, question: Question) -> Asked:
         """Store a question and its reply; a known `client_id` answers with what was stored then."""
@@ -210,7 +213,16 @@ class ChatService:
         return await self._once(identity, wish.client_id, find, store)
 
     async def _once(self, identity: Identity, client_id: str | None, find: Find, store: Store) -> Asked:
-        """Store what is asked unless it is known by its id, also when a twin is quicker; only what is stored counts."""
+        """Store what is asked unless it is known by its id, also when a twin is quicker; only what is stored counts.
+
+        Twins on one worker go one after the other, so that those behind the first are found and count for nothing.
+        """
+        if client_id is None:
+            return await self._find_or_store(identity, None, find, store)
+        async with self._twins.setdefault((identity.user_id, client_id), asyncio.Lock()):
+            return await self._find_or_store(identity, client_id, find, store)
+
+    async def _find_or_store(self, identity: Identity, client_id: str | None, find: Find, store: Store) -> Asked:
         if client_id is not None and await self._database.fetch(KNOWS, identity.user_id, client_id):
             async with self._database.transaction() as db:
                 known = await find(db)
