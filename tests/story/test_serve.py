@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
@@ -17,7 +18,9 @@ import pytest
 import redis
 from tests.bench.wire import Connection, request
 from tests.core.embedded.plain_user import copy_checkout, plain_user
-from tests.story.serving import Gate, Serving, is_alive, wait_until
+from tests.fixtures.begun import without_settings
+from tests.fixtures.warm import begin, lived
+from tests.story.serving import PATIENCE_S, Gate, Serving, is_alive, wait_until
 
 Serve = Callable[..., Serving]
 LIVE = request("GET", "/health/live")
@@ -67,6 +70,22 @@ def test_from_nothing_to_ready_and_from_there_to_nothing(serve: Serve) -> None:
     print(f"ready from an initialised folder in {took:.2f} s")
     assert took < 3 * SLOW
     assert (second.data / "secret").read_text() == secret
+
+
+def test_a_command_beside_the_first_start_waits_for_the_engines(serve: Serve, place: Path) -> None:
+    serving = serve("--workers", "1", from_nothing=True)
+    wait_until((serving.data / "running.json").exists)
+    with begin(
+        [sys.executable, "-m", "parley", "migrate"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=place,
+        env={**without_settings(), "PARLEY_DATA_DIR": str(serving.data)},
+    ) as command:
+        _, err = lived(command, None, 2 * PATIENCE_S)
+    assert (command.returncode, err) == (0, b"")
+    serving.wait_ready()
 
 
 def test_ctrl_c_leaves_no_process_and_no_error(serve: Serve) -> None:

@@ -123,8 +123,6 @@ class Service:
             stack.callback(listeners.close)
             if self._settings.agents.is_demo:
                 self._demo = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            if placed:
-                placed.tell_address(listeners.address)
             self._counts = stack.enter_context(counts_folder(self._folder, is_production=server.is_production))
             async with supervisor:
                 await self._supervise(supervisor, listeners, placed)
@@ -142,8 +140,8 @@ class Service:
             helpers.append(asyncio.create_task(self._replace_on_change(), name="reload"))
         try:
             if placed:
-                starting = asyncio.create_task(placed.start(supervisor, engines), name="start of the engines")
-                await self._unless_stopped(starting)
+                start = _start_engines(placed, supervisor, engines, listeners.address)
+                await self._unless_stopped(asyncio.create_task(start, name="start of the engines"))
             await self._stop.wait()
         finally:
             for helper in helpers:
@@ -298,6 +296,14 @@ class Service:
 
 def _has_terminal() -> bool:
     return any(os.isatty(number) for number in range(3))
+
+
+async def _start_engines(placed: PlacedEngines, supervisor: Supervisor, engines: list[Child], address: str) -> None:
+    """Start them, and let other commands use them once they answer, however long that takes."""
+    await placed.start(supervisor, engines)
+    for engine in engines:
+        await engine.ready.wait()
+    placed.tell_ready(address)
 
 
 async def _all_ready(workers: Sequence[Child], engines: Sequence[Child], count: int) -> None:

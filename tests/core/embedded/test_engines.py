@@ -12,10 +12,11 @@ import pytest
 from tests.core.embedded.keeping import ask, keep, kept
 from tests.core.embedded.plain_user import plain_user
 
-from parley.core.embedded.engines import Engines, attached_or_started, open_engines
+from parley.core.embedded.engines import Engines, attached_or_started, open_engines, placed_engines
 from parley.core.embedded.errors import EmbeddedError
 from parley.core.embedded.folder import DataFolder
 from parley.core.embedded.lock import Running, find_running, hold_folder
+from parley.core.embedded.placement import ValkeyPlace, place_valkey
 
 
 async def test_rows_and_keys_survive_a_restart(folder: DataFolder) -> None:
@@ -149,9 +150,39 @@ async def test_what_is_no_cluster_of_ours_is_never_touched(folder: DataFolder) -
 
 async def test_a_command_attaches_to_a_running_serve_and_leaves_it_running(folder: DataFolder) -> None:
     with hold_folder(folder, "serve") as lock:
-        lock.tell(Running(os.getpid(), "serve", "postgresql://told", "unix://told"))
+        lock.tell(Running(os.getpid(), "serve", "postgresql://told", "unix://told", is_ready=True))
         async with attached_or_started(folder) as engines:
             assert engines == Engines("postgresql://told", "unix://told")
+
+
+async def test_a_command_waits_only_so_long_for_a_serve_that_is_starting(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parley.core.embedded.engines.HOLDER_TIMEOUT_S", 0.1)
+    with hold_folder(folder, "serve") as lock:
+        lock.tell(Running(os.getpid(), "serve", "postgresql://told", "unix://told"))
+        with pytest.raises(EmbeddedError, match=rf"process {os.getpid()}\) did not get ready within 0.1 s"):
+            async with attached_or_started(folder):
+                pass
+
+
+def test_what_a_dead_serve_told_is_over_before_the_next_has_its_places(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def place(folder: DataFolder) -> ValkeyPlace:
+        told.append(find_running(folder))
+        return place_valkey(folder)
+
+    monkeypatch.setattr("parley.core.embedded.engines.place_valkey", place)
+    with hold_folder(folder, "serve") as lock:
+        lock.tell(Running(1, "serve", "postgresql://told", "unix://told", is_ready=True))
+        left = folder.running.read_text()
+    folder.running.write_text(left)
+    with placed_engines(folder, "serve", with_postgres=False) as placed:
+        assert placed.is_takeover
+    assert told == [Running(os.getpid(), "serve")]
 
 
 async def test_two_commands_take_turns(folder: DataFolder) -> None:

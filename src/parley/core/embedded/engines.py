@@ -52,9 +52,9 @@ class PlacedEngines:
     def engines(self) -> Sequence[Postgres | Valkey]:
         return [engine for engine in (self.postgres, self.valkey) if engine]
 
-    def tell_address(self, address: str) -> None:
-        """Let other commands know where the service is."""
-        self.lock.tell(replace(self.note, address=address))
+    def tell_ready(self, address: str) -> None:
+        """Let other commands use the engines, and know where the service is."""
+        self.lock.tell(replace(self.note, address=address, is_ready=True))
 
     @property
     def urls(self) -> Engines:
@@ -85,6 +85,7 @@ def placed_engines(
     try:
         predecessor = find_running(folder)
         remove_temporary_folders([Path(name) for name in predecessor.temporary_folders] if predecessor else [])
+        lock.tell(Running(os.getpid(), kind))  # from here on nobody believes what the predecessor told
         postgres = valkey = None
         if with_postgres:
             place = place_postgres(folder)
@@ -146,10 +147,16 @@ async def _attach_or_start(stack: AsyncExitStack, folder: DataFolder) -> Engines
         try:
             return await stack.enter_async_context(open_engines(folder))
         except FolderInUseError:
-            if (running := find_running(folder)) and running.kind == "serve":
+            running = find_running(folder)
+            if running and running.kind == "serve" and running.is_ready:
                 return Engines(running.database_url, running.redis_url)
-            # A serve that has not told yet where its engines are, or another command, which is soon over.
+            # A serve whose engines are still starting, or another command, which is soon over.
             if time.monotonic() > deadline:
+                if running and running.kind == "serve":
+                    raise EmbeddedError(
+                        f"The engines of the service that starts in {folder.path} (process {running.pid}) "
+                        f"did not get ready within {HOLDER_TIMEOUT_S:g} s."
+                    ) from None
                 raise
         await asyncio.sleep(POLL_S)
 

@@ -30,6 +30,8 @@ class Running:
     redis_url: str | None = None
     address: str | None = None
     temporary_folders: tuple[str, ...] = ()
+    is_ready: bool = False
+    """Whether the engines of a `serve` have answered, so that others can use them."""
 
 
 class FolderLock:
