@@ -268,8 +268,8 @@ class Service:
             *(w.program.name for w in workers),
         ]
         numbers = iter(await asyncio.gather(*(engine.version() for engine in (placed.engines if placed else ()))))
-        database = f"embedded PostgreSQL {next(numbers)}" if self._with_postgres else None
-        redis = f"embedded Valkey {next(numbers)}" if self._with_valkey else None
+        database = f"embedded PostgreSQL {next(numbers)}".rstrip() if self._with_postgres else None
+        redis = f"embedded Valkey {next(numbers)}".rstrip() if self._with_valkey else None
         for timeout_s in (BANNER_AFTER_S, None):
             with suppress(TimeoutError):
                 await asyncio.wait_for(_all_ready(workers, engines, len(expected)), timeout_s)

@@ -105,9 +105,16 @@ def _copy_tree(package: Path, target: Path) -> None:
 
 
 async def version_of(binary: Path) -> str:
-    """Return the version a binary says it has, or nothing where it does not say."""
+    """Return the version a binary says it has, or nothing where it does not say so in time."""
     process = await asyncio.create_subprocess_exec(str(binary), "--version", stdout=PIPE, stderr=DEVNULL)
-    output, _ = await asyncio.wait_for(process.communicate(), VERSION_TIMEOUT_S)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), VERSION_TIMEOUT_S)
+    except TimeoutError:
+        return ""
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     found = re.search(r"\d+(\.\d+)+", output.decode(errors="replace"))
     return found[0] if found else ""
 
