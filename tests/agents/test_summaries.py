@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from tests.conftest import Start
 from tests.fixtures.guards import LoopGuard
 from tests.fixtures.service import Service
 
+from parley.agents import privacy as of_agents
 from parley.agents import repository
 from parley.agents.demo.pieces import Finish, Piece, Text, Usage
 from parley.agents.demo.server import open_demo
@@ -22,6 +23,8 @@ from parley.agents.demo.traffic import Traffic
 from parley.agents.interface import Event, Finished, HistoryMessage, TextGrew, Turn, TurnUser
 from parley.agents.prompts.rendering import read_prompt
 from parley.agents.schemas import AgentCommand
+from parley.auth.schemas import Identity
+from parley.chat import privacy as of_chat
 from parley.core.clock import SystemClock
 from parley.core.ids import new_id
 
@@ -54,7 +57,20 @@ class Desk:
     def summaries_asked(self) -> int:
         return sum(call.model.startswith(("small", "script-")) for call in self.traffic.calls)
 
+    async def is_summary_asked(self) -> bool:
+        return bool(self.summaries_asked)
+
+    async def begin(self, turn: Turn) -> None:
+        """Have the conversation that a summary belongs to."""
+        async with self.service.parts["database"].transaction() as db:
+            who, which = {"owner": turn.user.id}, {"owner": turn.user.id, "id": turn.conversation_id}
+            person = "INSERT INTO users (id, name, role) VALUES (:owner, '', 'user') ON CONFLICT DO NOTHING"
+            await db.execute(text(person), who)
+            it = "INSERT INTO conversations (id, owner_id) VALUES (:id, :owner) ON CONFLICT DO NOTHING"
+            await db.execute(text(it), which)
+
     async def ask(self, turn: Turn) -> list[Event]:
+        await self.begin(turn)
         async with self.service.parts["agents"].run(turn) as events, asyncio.timeout(10):
             return [event async for event in events]
 
@@ -74,6 +90,7 @@ class Desk:
         return None if found is None else (found[0], found[1])
 
     async def store(self, turn: Turn, through_seq: int, content: str) -> bool:
+        await self.begin(turn)
         async with self.service.parts["database"].transaction() as db:
             return await repository.store_summary(db, turn.conversation_id, through_seq, content)
 
@@ -189,15 +206,20 @@ async def test_a_short_conversation_has_no_summary_and_looks_for_none(desk_with:
 
 
 @asynccontextmanager
-async def locked(database_url: str) -> AsyncIterator[None]:
-    """Let every query on summaries hang."""
+async def begun(database_url: str, statement: str, *values: object) -> AsyncIterator[asyncpg.Connection]:
+    """Do something that is committed at the end of the block."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
-            await connection.execute("LOCK TABLE conversation_summaries IN ACCESS EXCLUSIVE MODE")
-            yield
+            await connection.execute(statement, *values)
+            yield connection
     finally:
         await connection.close()
+
+
+def locked(database_url: str) -> AbstractAsyncContextManager[object]:
+    """Let every query on summaries hang."""
+    return begun(database_url, "LOCK TABLE conversation_summaries IN ACCESS EXCLUSIVE MODE")
 
 
 async def test_a_reply_goes_on_without_a_summary_that_is_late(
@@ -289,10 +311,7 @@ async def test_a_summary_never_reaches_less_far_than_before(desk_with: Open) -> 
         await desk.set_agent(cheap=SLOW)
         await desk.ask(turn)
 
-        async def is_asked() -> bool:
-            return bool(desk.summaries_asked)
-
-        await until(is_asked)
+        await until(desk.is_summary_asked)
         # Another worker is faster, and further.
         assert await desk.store(turn, 1_000, "Far ahead.")
         await settled()
@@ -304,10 +323,59 @@ async def test_a_summary_never_reaches_less_far_than_before(desk_with: Open) -> 
         assert await desk.find(turn) == (1_001, "Ahead.")
 
 
+async def delete(desk: Desk, turn: Turn) -> None:
+    owner = Identity(turn.user.id, new_id(), "user", is_guest=False, expires_at=0)
+    await desk.service.parts["conversations"].delete(owner, turn.conversation_id)
+
+
+async def erase_owner(desk: Desk, turn: Turn) -> None:
+    """As the erasure of a person does it, once nobody can write for them."""
+    async with desk.service.parts["database"].transaction() as db:
+        removed = await of_chat.remove(db, await of_chat.lock_own(db, turn.user.id, 1), most_messages=1)
+        await of_agents.forget_conversations(db, removed.conversations)
+
+
+@pytest.mark.parametrize("remove", [delete, erase_owner])
+async def test_a_summary_whose_conversation_goes_meanwhile_is_not_kept(
+    desk_with: Open, logs: list[dict[str, Any]], remove: Callable[[Desk, Turn], Awaitable[None]]
+) -> None:
+    turn = conversation(20)
+    async with desk_with() as desk:
+        await desk.set_agent(cheap=SLOW)
+        await desk.ask(turn)
+        await until(desk.is_summary_asked)
+        await remove(desk, turn)
+        assert folding()
+        await settled()
+
+        assert await desk.find(turn) is None
+        assert desk.service.parts["tasks"].crashes == 0
+        assert [event["is_stored"] for event in logs if event["event"].startswith("summary")] == [False]
+
+
+async def test_a_summary_waits_for_who_is_removing_its_conversation(desk_with: Open, database_url: str) -> None:
+    turn = conversation(20)
+    deletion = "UPDATE conversations SET deleted_at = now() WHERE id = $1"
+    async with desk_with() as desk:
+        await desk.set_agent(cheap=SLOW)
+        await desk.ask(turn)
+        async with begun(database_url, deletion, turn.conversation_id) as deleting:
+
+            async def has_come() -> bool:
+                waiting = "SELECT count(*) FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+                return not folding() or bool(await deleting.fetchval(waiting))
+
+            await until(has_come)
+        await settled()
+
+        assert await desk.find(turn) is None
+
+
 async def test_whoever_leaves_takes_no_summary_along_and_waits_for_none(desk_with: Open) -> None:
     turn, left_early = conversation(20), conversation(20)
     async with desk_with() as desk:
         await desk.set_agent(cheap="script-tokens?count=20&pause_s=0.1")
+        await desk.begin(turn)
         async with desk.service.parts["agents"].run(left_early) as events:
             async for event in events:
                 if isinstance(event, TextGrew):

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, select, update
+from sqlalchemy import Row, and_, column, func, literal, select, table, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from parley.agents.models import Agent, AgentVersion, ConversationSummary, ModelCall
 
 _NEWEST = and_(AgentVersion.agent_id == Agent.id, AgentVersion.version == Agent.version)
+# Of chat, by name only.
+_CONVERSATIONS = table("conversations", column("id"), column("deleted_at"))
 
 
 async def find_agent(db: AsyncSession, name: str) -> Row[Agent, AgentVersion] | None:
@@ -61,10 +63,11 @@ async def find_summary(db: AsyncSession, conversation_id: UUID) -> Row[int, str]
 
 
 async def store_summary(db: AsyncSession, conversation_id: UUID, through_seq: int, content: str) -> bool:
-    """Store a summary unless there is one that reaches as far; return whether it was stored."""
-    query = insert(ConversationSummary).values(
-        conversation_id=conversation_id, through_seq=through_seq, content=content
-    )
+    """Store a summary unless one reaches as far, or its conversation has gone; return whether it was stored."""
+    # Locked against whoever removes it, who then finds this summary; or this waits, and finds no conversation.
+    its = select(_CONVERSATIONS.c.id, literal(through_seq), literal(content)).with_for_update(read=True)
+    its = its.where(_CONVERSATIONS.c.id == conversation_id, _CONVERSATIONS.c.deleted_at.is_(None))
+    query = insert(ConversationSummary).from_select(["conversation_id", "through_seq", "content"], its)
     query = query.on_conflict_do_update(
         index_elements=["conversation_id"],
         set_={"through_seq": query.excluded.through_seq, "content": query.excluded.content, "updated_at": func.now()},

@@ -92,14 +92,14 @@ class Summaries:
             async with asyncio.timeout(self._settings.summary_s):
                 content = await self._ask(agent, turn, fold.messages)
             async with self._database.transaction() as db:
-                is_newer = await repository.store_summary(db, conversation_id, fold.through_seq, content)
+                is_stored = await repository.store_summary(db, conversation_id, fold.through_seq, content)
         except (ModelError, DatabaseUnavailable) as error:
             log.warning("summary_failed", conversation_id=str(conversation_id), code=error.code)
         except TimeoutError:
             log.warning("summary_failed", conversation_id=str(conversation_id), code=TOO_LONG)
         else:
             log.info(
-                "summary_made", conversation_id=str(conversation_id), through_seq=fold.through_seq, is_newer=is_newer
+                "summary_made", conversation_id=str(conversation_id), through_seq=fold.through_seq, is_stored=is_stored
             )
 
     async def _ask(self, agent: AgentDefinition, turn: Turn, messages: Sequence[Message]) -> str:
