@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createAuth } from "../../src/parley/widget/auth.js";
-import { answers, problem, store } from "./doubles.js";
+import { answers, problem, settle, store } from "./doubles.js";
 
 let serial = 0;
 const tokens = (id, expires_in = 900) => {
@@ -58,6 +58,40 @@ test("a session that cannot be renewed begins anew, but not while the server is 
   await assert.rejects(auth.token(true), { move: "come_back" });
   status = 401;
   await auth.token(true);
+  assert.equal(http.of("/auth/guest").length, 2);
+});
+
+test("of two tabs that renew at once both go on as the one guest", async () => {
+  const storage = store();
+  await begin({ "POST /auth/guest": () => tokens("guest", 0) }, { storage }).auth.token();
+  let answer;
+  const won = begin({ "POST /auth/refresh": () => new Promise((done) => (answer = done)) }, { storage });
+  const lost = begin({ "POST /auth/refresh": () => problem(401, "refresh_superseded") }, { storage });
+  const both = [won.auth.token(), lost.auth.token()];
+  await settle();
+  assert.equal(lost.http.asked.length, 1);
+  const renewed = tokens("guest");
+  answer(renewed);
+  assert.deepEqual(await Promise.all(both), [renewed.access_token, renewed.access_token]);
+  assert.equal(lost.http.asked.length, 1);
+  assert.equal(JSON.parse(storage.kept.get("parley:pk_1:session")).refresh, renewed.refresh_token);
+});
+
+test("where the tab that won is gone, the session is over soon", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1e12 });
+  const { auth, http } = begin({ "POST /auth/refresh": () => problem(401, "refresh_superseded") }, { storage: store() });
+  await auth.token();
+  const signing = auth.token(true);
+  const wait = async (ms) => {
+    for (let waited = 0; waited < ms; waited += 100) {
+      await settle();
+      t.mock.timers.tick(100);
+    }
+  };
+  await wait(2500);
+  assert.equal(http.of("/auth/guest").length, 1);
+  await wait(1000);
+  await signing;
   assert.equal(http.of("/auth/guest").length, 2);
 });
 

@@ -10,10 +10,12 @@
  */
 
 import { Interrupted } from "./backoff.js";
-import { asInterrupted, request } from "./http.js";
+import { asInterrupted, request, sleep } from "./http.js";
 import { safe } from "./tabs.js";
 
 const EARLY_MS = 30_000; // renewed before it ends
+const LOOK_MS = 100;
+const LOOKS = 30; // the tab that was faster has its answer by then, or is gone
 
 /**
  * @typedef {string | (() => string | Promise<string>)} Identity a JWT that the site's server signed, or what fetches one
@@ -121,14 +123,14 @@ export class Auth extends EventTarget {
   async #obtain(source, refused) {
     const identity = typeof source === "function" ? await source() : source;
     const subject = identity === null ? null : subjectOf(identity);
-    const held = this.#read(); // another tab may have been here before
-    const isOurs = held !== null && held.subject === subject && subject !== "";
-    if (isOurs && this.#isGood(held, refused)) return held;
-    const renewed = isOurs && (await this.#refresh(held));
-    if (renewed) return renewed;
+    let held = this.#read(); // another tab may have been here before
     // A guest comes along, and becomes the user.
-    const guest = identity !== null && held?.subject === null ? await this.#guest(held, refused) : null;
-    return made(await this.#signIn(identity, guest), subject);
+    const isWanted = held?.subject === null || (subject && held?.subject === subject);
+    if (!isWanted) held = null;
+    if (held && !this.#isGood(held, refused)) held = await this.#refresh(held);
+    if (held?.subject === subject) return held;
+    if (held) this.#keep(held); // the guest's token before is spent
+    return made(await this.#signIn(identity, held?.access), subject);
   }
 
   /**
@@ -140,26 +142,20 @@ export class Auth extends EventTarget {
     try {
       return made(await this.#post("/auth/refresh", { refresh_token: held.refresh }), held.subject);
     } catch (error) {
-      if (asInterrupted(error).move === "come_back") throw error;
+      const { code } = lasting(error);
+      // Another tab renewed with the same token: in a moment the storage has what it got.
+      for (let looks = LOOKS; code === "refresh_superseded" && looks; looks -= 1) {
+        const found = this.#read();
+        if (found?.subject === held.subject && found.refresh !== held.refresh) return found;
+        await sleep(LOOK_MS);
+      }
       return null;
     }
   }
 
   /**
-   * A token that a guest is still known by; it is kept, because the one before is spent.
-   * @param {Held} held
-   * @param {string | null | undefined} refused
-   */
-  async #guest(held, refused) {
-    if (this.#isGood(held, refused)) return held.access;
-    const renewed = await this.#refresh(held);
-    if (renewed) this.#keep(renewed);
-    return renewed?.access ?? null;
-  }
-
-  /**
    * @param {string | null} identity
-   * @param {string | null} guest
+   * @param {string} [guest]
    */
   async #signIn(identity, guest) {
     try {
@@ -171,12 +167,11 @@ export class Auth extends EventTarget {
       if (!guest) return await this.#post("/auth/identity", body);
       // Where the guest is not known any more, the user comes alone.
       return await this.#post("/auth/identity", body, guest).catch((error) => {
-        if (asInterrupted(error).move === "come_back") throw error;
+        lasting(error);
         return this.#post("/auth/identity", body);
       });
     } catch (error) {
-      const { move, message } = asInterrupted(error);
-      throw move === "come_back" ? error : new Interrupted("stay_away", "signed_out", message);
+      throw new Interrupted("stay_away", "signed_out", lasting(error).message);
     }
   }
 
@@ -215,6 +210,16 @@ export class Auth extends EventTarget {
       return null;
     }
   }
+}
+
+/**
+ * What is refused for good; throws what passes.
+ * @param {unknown} error
+ */
+function lasting(error) {
+  const ended = asInterrupted(error);
+  if (ended.move === "come_back") throw error;
+  return ended;
 }
 
 /**

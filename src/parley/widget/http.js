@@ -88,7 +88,7 @@ export async function persist(act, { renew, random = Math.random, deadlineMs = D
 }
 
 /** @param {number} waitMs */
-function sleep(waitMs) {
+export function sleep(waitMs) {
   return new Promise((done) => setTimeout(done, waitMs));
 }
 
