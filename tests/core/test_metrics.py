@@ -96,6 +96,21 @@ async def test_sockets_are_counted_by_how_they_began_and_ended(start_on_socket: 
     assert found.sum("chat_ws_refused_total", status="401") == 1
 
 
+async def test_who_leaves_before_the_accept_was_not_refused(start_on_socket: Start) -> None:
+    async with chatting(start_on_socket) as service:
+        conversation = await talk(service)
+        for number in range(20):
+            async with dialled(port_of(service)) as leaver:
+                await leaver.send(upgrade(f"/chat/ws/{conversation.id}", conversation.account.headers))
+                await asyncio.sleep(number * 0.0005)
+        async with asyncio.timeout(5):
+            while (found := await scrape(service))["chat_ws_connections"]:
+                await asyncio.sleep(0.01)
+
+    assert found["chat_ws_accepted_total"] < 20, "some had gone before"
+    assert found.sum("chat_ws_refused_total") == 0
+
+
 async def test_no_stranger_adds_a_series(start: Start) -> None:
     """Random paths, ids, methods and names land where others have before."""
     random = Random(1)

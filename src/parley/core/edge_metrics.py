@@ -77,14 +77,12 @@ class EdgeMetrics:
             extension = scope["extensions"].get("parley")
             if extension is not None and (stay := extension["stay"]) is not None:
                 extension["stay"], is_staying = partial(self._stay, stay), True
+        except Exception:
+            refusal = refusal or 500
+            raise
         finally:
-            if is_staying:
-                pass  # how it ends is counted then
-            elif is_open:
-                metrics.ws_connections.dec()
-                metrics.ws_closed.labels(metrics.close_codes.of(code)).inc()
-            else:
-                metrics.ws_refused.labels(metrics.refusals.of(refusal or 500)).inc()
+            if not is_staying:  # how it ends is counted then
+                self._ended(code if is_open else None, refusal)
 
     async def _stay(self, stay: Stay) -> int:
         """Count the end of a socket whose application has set itself apart from us."""
@@ -92,9 +90,17 @@ class EdgeMetrics:
         try:
             code = await stay()
         finally:
-            self._metrics.ws_connections.dec()
-            self._metrics.ws_closed.labels(self._metrics.close_codes.of(code)).inc()
+            self._ended(code)
         return code
+
+    def _ended(self, code: int | None, refusal: int = 0) -> None:
+        """Count the end of one that was open, or its refusal; who left before either is neither."""
+        metrics = self._metrics
+        if code is not None:
+            metrics.ws_connections.dec()
+            metrics.ws_closed.labels(metrics.close_codes.of(code)).inc()
+        elif refusal:
+            metrics.ws_refused.labels(metrics.refusals.of(refusal)).inc()
 
 
 def _template(scope: Scope) -> str:
