@@ -21,27 +21,30 @@ FRESH_S = 0.1  # of the quarter of a second in which whoever was accepted may st
 
 @pytest.fixture
 async def late(place: Path, database_url: str, redis_url: str, at_leisure: None) -> AsyncIterator[tuple[Serving, Talk]]:
-    with served(place, database_url, redis_url, "--workers", "1") as serving:
+    patient = {f"PARLEY_DATABASE_{name}_TIMEOUT_S": "20" for name in ("LOCK", "STATEMENT", "COMMAND")}
+    with served(place, database_url, redis_url, "--workers", "1", **patient) as serving:
         async with remote(serving.port) as service:
             yield serving, await talk(service)
 
 
 @asynccontextmanager
-async def held_up(database_url: str) -> AsyncIterator[None]:
+async def held_up(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """Let whoever opens a conversation wait, until the block ends."""
     connection = await asyncpg.connect(database_url)
     async with connection.transaction():
         await connection.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
-        yield
+        yield connection
     await connection.close()
 
 
 async def end_worker_before(coming: Coroutine[Any, Any, None], serving: Serving, database_url: str) -> None:
     """Tell the worker to end while somebody is being let in; return when both are over."""
     [worker] = serving.workers()
-    async with held_up(database_url):
+    async with held_up(database_url) as connection:
         waiting = asyncio.create_task(coming)
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(GONE_S):
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.02)
         os.kill(worker, signal.SIGTERM)
         await asyncio.sleep(1.0)  # it has said goodbye to whoever was there
         assert not waiting.done()
