@@ -62,6 +62,7 @@ log = structlog.get_logger(__name__)
 
 TASKS_CLOSE_S = 5.0
 SCHEMA_RETRY_S = 0.2
+SCHEMA_FAILED_S = 5.0  # each failure is a whole migration that was tried, and a traceback
 CHECK_DEADLINE_S = 1.0
 CHECK_KEEP_S = 2.0
 MEMORY_EVERY_S = 5.0
@@ -236,18 +237,19 @@ async def _settle_schema(settings: Settings, database: Database, readiness: Read
     embedded, it is still starting, and nobody else asks.
     """
     database.is_settled = False
-    while not database.is_settled:
+    while True:
+        pause_s = SCHEMA_RETRY_S if settings.embedded else SCHEMA_RETRY_S * 10
         try:
-            database.is_settled = await _has_schema(settings, database, readiness, needed)
+            if await _has_schema(settings, database, readiness, needed):
+                break
         except DatabaseUnavailable:
             if not settings.embedded:
                 readiness.clear("starting")
-        except (
-            Exception
-        ):  # a database that ends in the middle of a migration, rights that are missing: both may be mended
+        except Exception:  # the database ended in the middle of a migration, or rights are missing: that may be mended
             log.exception("schema_unsettled")
-        if not database.is_settled:
-            await asyncio.sleep(SCHEMA_RETRY_S if settings.embedded else SCHEMA_RETRY_S * 10)
+            pause_s = SCHEMA_FAILED_S
+        await asyncio.sleep(pause_s)
+    database.is_settled = True
     readiness.clear("schema_behind")
     readiness.clear("starting")
 

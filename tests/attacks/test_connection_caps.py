@@ -21,12 +21,14 @@ from tests.attacks.wires import (
     port_of,
     socket_to,
     talk,
+    upgrade,
     watching,
 )
 from tests.conftest import Start
 from tests.fixtures.service import Service
 
 SO_ATTACH_FILTER = 26
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 FREED_S = 6.0
 
 
@@ -166,7 +168,10 @@ async def test_a_stream_whose_request_has_a_body_that_does_not_end_is_let_go(
         assert errors(logs) == []
 
 
-async def test_a_stream_with_a_request_behind_it_is_let_go(start_on_socket: Start, logs: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("is_upgrade", [False, True])
+async def test_a_stream_with_a_request_behind_it_is_let_go(
+    start_on_socket: Start, logs: list[dict[str, Any]], is_upgrade: bool
+) -> None:
     """The server tells the newest request alone that the connection has gone."""
     async with start_on_socket(PARLEY_CHAT_COMMENT_S="0.3", PARLEY_CHAT_SWEEP_S="0.3") as service:
         await service.parts["readiness"].wait()
@@ -175,11 +180,33 @@ async def test_a_stream_with_a_request_behind_it_is_let_go(start_on_socket: Star
             await stream.send(
                 f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
                 f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
-                + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+                + (upgrade(f"/chat/ws/{chat.id}", chat.account.headers) if is_upgrade else LIVE)
             )
             await stream.reader.readuntil(b'"reset"')
         await until_free(service)
         assert errors(logs) == []
+
+
+async def test_many_requests_behind_a_stream_cost_what_each_costs(start_on_socket: Start, at_leisure: None) -> None:
+    async with start_on_socket() as service:
+        await service.parts["readiness"].wait()
+        chat = await talk(service)
+
+        async def cost_of(count: int) -> float:
+            async with dialled(port_of(service)) as stream:
+                await stream.send(
+                    f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
+                    f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
+                )
+                await stream.reader.readuntil(b'"reset"')
+                began = time.thread_time()
+                await stream.send(LIVE * count)
+                await asyncio.sleep(0.3)
+                return time.thread_time() - began
+
+        few, many = [min([await cost_of(count) for _ in range(3)]) for count in (400, 1_600)]
+    print(f"{few * 1000:.0f} ms for 400, {many * 1000:.0f} ms for 1,600")
+    assert many < few * 4 * 2
 
 
 async def test_a_head_that_never_ends_is_not_waited_for(start_on_socket: Start) -> None:

@@ -13,6 +13,8 @@ from tests.attacks.wires import ENDLESS, Event, Socket, Talk, chatting, port_of,
 from tests.conftest import Start
 from tests.fixtures.service import Account, Service
 
+from parley.chat import service as chat_service
+
 TWINS = 20
 PATIENT: dict[str, Any] = {"PARLEY_LIMIT_DEADLINE_S": "1"}  # a busy machine answers late
 
@@ -116,6 +118,19 @@ async def test_whoever_is_refused_on_and_on_is_counted_after_all(start_on_socket
                 if event["type"] in {"ack", "error"}:
                     told.append(event["error"]["code"] if event["type"] == "error" else "ack")
     assert told == ["ack"] + ["busy"] * (5 + 2) + ["rate_limited"] * 3
+
+
+async def test_twins_that_do_not_wait_for_each_other_are_one(
+    start_on_socket: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on several workers, or where the first hangs: the database tells who was first."""
+    monkeypatch.setattr(chat_service, "TWIN_S", 0.0)
+    async with chatting(start_on_socket, **PATIENT) as service:
+        account = await service.register()
+        body = {"message": "Hello", "client_id": "c-1"}
+        twins = await asyncio.gather(*(post(service, account, "/chat/send", body) for _ in range(TWINS)))
+        assert {answer.status_code for answer in twins} == {200}
+        assert len({answer.json()["reply"]["id"] for answer in twins}) == 1
 
 
 async def test_twins_cost_one_question(start_on_socket: Start) -> None:

@@ -105,6 +105,7 @@ def live_through_a_storm(place: Path, database_url: str, redis_url: str, log_ins
     print(figure)
     assert statuses == [200] * log_ins
     assert len(health) > 50, "too short to say anything"
+    assert p99 < 1.0
     assert p90 < PROMISED_S * MARGIN  # one moment in which the machine stands still is a hundredth of it
     return figure
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.attacks.wires import chatting
+from tests.attacks.wires import chatting, talk, watching
 from tests.chat.test_replies import at_rest, begin
 from tests.conftest import Start
 from tests.fixtures.metrics import chat_metrics, counted
@@ -89,3 +89,20 @@ async def test_a_full_worker_refuses_and_goes_on_with_what_it_writes(start_on_so
         assert again["reply"]["content"] == body["reply"]["content"] == words
         found = await at_rest(service, account, body["conversation_id"])
         assert [one["status"] for one in found] == ["complete", "complete"]
+
+
+async def test_who_comes_after_a_goodbye_that_was_cut_short_is_sent_away(
+    start_on_socket: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chatting(start_on_socket) as service:
+        conversation, drain = await talk(service), service.parts["drain"]
+
+        async def hang(within_s: float) -> None:
+            await asyncio.sleep(60 * within_s)
+
+        monkeypatch.setattr(service.parts["replies"], "hand_over", hang)
+        drain.begin()
+        await drain.complete(0.2)
+        async with watching(conversation) as socket:
+            await socket.until("draining")
+            assert (await socket.end())[0] == 1012

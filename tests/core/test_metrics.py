@@ -103,6 +103,7 @@ async def test_who_leaves_before_the_accept_was_not_refused(start_on_socket: Sta
             async with dialled(port_of(service)) as leaver:
                 await leaver.send(upgrade(f"/chat/ws/{conversation.id}", conversation.account.headers))
                 await asyncio.sleep(number * 0.0005)
+        await asyncio.sleep(0.5)
         async with asyncio.timeout(5):
             while (found := await scrape(service))["chat_ws_connections"]:
                 await asyncio.sleep(0.01)

@@ -21,6 +21,7 @@ from parley.core import audit
 from parley.core.audit import Caller
 from parley.core.clock import Clock
 from parley.core.database import Database
+from parley.core.errors import Vanished
 from parley.core.schemas import storable
 
 USER_NAME = "Customer"
@@ -45,8 +46,8 @@ class SiteIdentities:
         guest_id = guest.user_id if guest is not None and guest.is_guest else None
         try:
             return await self._exchange(key, token, guest_id, caller)
-        except IntegrityError:
-            # Somebody made the same user at the same moment, in another tab perhaps: now it is found.
+        except (IntegrityError, Vanished):
+            # Somebody made the same user at the same moment, in another tab perhaps, or erased it: now that is seen.
             return await self._exchange(key, token, guest_id, caller)
 
     async def _exchange(self, key: str, token: str, guest_id: UUID | None, caller: Caller) -> TokenView:

@@ -119,8 +119,10 @@ def assemble_chat(  # what a worker has one of
 
     async def finish() -> None:
         goodbyes = connections.drain(min(GOODBYES_WITHIN_S, graceful_s / 4))
-        await asyncio.gather(goodbyes, replies.hand_over(graceful_s * GRACE_PART))
-        connections.end_everything()
+        try:
+            await asyncio.gather(goodbyes, replies.hand_over(graceful_s * GRACE_PART))
+        finally:  # also where the database hangs, and the time is up
+            connections.end_everything()
 
     drain.finish(finish)
     tasks.keep("send tapes", replicator.run)

@@ -4,7 +4,8 @@ Writes nothing itself but rows; streams, tasks and other workers are told by `re
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -33,6 +34,7 @@ from parley.core.ids import new_id
 from parley.core.limits import Limiter
 
 TITLE_CHARACTERS = 60  # of the first question: what a list shows
+TWIN_S = 2.0  # a twin that hangs is not waited for longer: the database knows who was first
 ASK_BUCKET = "chat.ask"  # questions count in one, whatever they come through
 
 
@@ -219,7 +221,7 @@ class ChatService:
         """
         if client_id is None:
             return await self._find_or_store(identity, None, find, store)
-        async with self._twins.setdefault((identity.user_id, client_id), asyncio.Lock()):
+        async with _in_turn(self._twins.setdefault((identity.user_id, client_id), asyncio.Lock())):
             return await self._find_or_store(identity, client_id, find, store)
 
     async def _find_or_store(self, identity: Identity, client_id: str | None, find: Find, store: Store) -> Asked:
@@ -441,6 +443,22 @@ class ChatService:
     def _forget(self, committed: Committed | None) -> None:
         for claimed in committed.claimed if committed else ():
             self._desk.forget(claimed.message_id)
+
+
+@asynccontextmanager
+async def _in_turn(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Hold it, unless that takes too long."""
+    is_ours = False
+    try:
+        async with asyncio.timeout(TWIN_S):
+            is_ours = await lock.acquire()
+    except TimeoutError:
+        pass
+    try:
+        yield
+    finally:
+        if is_ours:
+            lock.release()
 
 
 def _first_turn(identity: Identity, question: Message, reply: Message) -> Turn:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 import orjson
+import structlog
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,6 +23,8 @@ from sqlalchemy.pool import QueuePool
 from parley.core.errors import DatabaseUnavailable, SchemaBehind, Vanished
 from parley.core.settings import DatabaseSettings
 from parley.core.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
 
 # PostgreSQL's own words for "not now": cannot connect, out of resources, operator intervened, lock or time limit,
 # a deadlock or a serialization that somebody else won, and a standby that has yet to become the primary.
@@ -109,7 +112,7 @@ class Database:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Give what is nobody's mistake its name."""
+        """Give what a caller may try again its name."""
         try:
             yield
         except (DBAPIError, asyncpg.PostgresError, *_AWAY_ERRORS) as error:
@@ -118,6 +121,7 @@ class Database:
             if _is_away(error, state):
                 raise DatabaseUnavailable from error
             if state == _REFERS_TO_NOTHING:
+                log.warning("row_vanished", reason=str(getattr(error, "orig", error)).partition("\n")[0])
                 raise Vanished from error
             if state in _LACKS and not self.is_settled:
                 raise SchemaBehind from error

@@ -3,6 +3,7 @@
 Knows nothing of what they are about.
 """
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 
@@ -77,8 +78,8 @@ class EdgeMetrics:
             extension = scope["extensions"].get("parley")
             if extension is not None and (stay := extension["stay"]) is not None:
                 extension["stay"], is_staying = partial(self._stay, stay), True
-        except Exception:
-            refusal = refusal or 500
+        except BaseException as error:
+            refusal = refusal or (503 if isinstance(error, asyncio.CancelledError) else 500)
             raise
         finally:
             if not is_staying:  # how it ends is counted then

@@ -66,12 +66,6 @@ class Conflict(AppError):
     status, code, message = 409, "conflict", "This is not possible in the present state."
 
 
-class Vanished(Conflict):
-    """What it refers to was deleted in the same moment: asked again, it is said what."""
-
-    code, message, retryable = "vanished", "Something that this needs was deleted a moment ago. Please try again.", True
-
-
 class BodyTimeout(AppError):
     """The body came too slowly."""
 
@@ -109,3 +103,9 @@ class SchemaBehind(DatabaseUnavailable):
     """The database has yet to be migrated to what this code needs."""
 
     code, message = "schema_behind", "The database is not up to date yet. Please try again."
+
+
+class Vanished(Unavailable):
+    """A row that this was to refer to was deleted in the same moment: asked again, it is said what is missing."""
+
+    code, message = "vanished", "Something that this needs was deleted a moment ago. Please try again."

@@ -24,7 +24,7 @@ class HttpProtocol(HttpToolsProtocol):
     _is_in_head = False
     _is_in_body = False
     _is_leaving = False
-    _served: tuple[RequestResponseCycle, ...] = ()
+    _serving: RequestResponseCycle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Wait for a request, but not for ever."""
@@ -42,10 +42,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head_timer()
         super().connection_lost(exc)
-        for cycle in self._served:
-            cycle.disconnected = True
-            cycle.message_event.set()
-        self._served = ()
+        self._leave_serving()
         # They know this protocol: what goes in circles stays until the collector comes, which is rare (core.garbage).
         self.cycle = None  # type: ignore[assignment]
         self.pipeline.clear()
@@ -65,10 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
-        served = self.cycle
         super().on_headers_complete()
-        if self.pipeline:  # uvicorn forgets what it serves, and would not tell it of the end of the connection
-            self._served = (*(cycle for cycle in self._served if not cycle.response_complete), served)
         self._is_in_head, self._is_in_body = False, True
         self._head_bytes = 0
         is_leaving = self._is_leaving or (self._drain is not None and self._drain.is_draining)
@@ -82,6 +76,7 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand the transport over, and with it what the timer was for."""
         self._forget_head_timer()
+        self._leave_serving()
         super().handle_websocket_upgrade()
         self.parser = self.cycle = None  # type: ignore[assignment]  # both know this protocol
 
@@ -103,6 +98,17 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_given_away(self) -> bool:
         # To the end of the connection, or to the protocol of a WebSocket.
         return self.transport.is_closing() or self.transport.get_protocol() is not self
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._serving = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _leave_serving(self) -> None:
+        """Tell what is served that nobody listens: uvicorn knows the newest request alone, which may wait behind it."""
+        cycle, self._serving = self._serving, None
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def _watch_head(self, received: int) -> None:
         """Bound a head that is still arriving; also bytes after an answer, which stop uvicorn's own timer."""

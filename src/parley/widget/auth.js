@@ -127,9 +127,11 @@ export class Auth extends EventTarget {
     // A guest comes along, and becomes the user.
     const isWanted = held?.subject === null || (subject && held?.subject === subject);
     if (!isWanted) held = null;
-    if (held && !this.#isGood(held, refused)) held = await this.#refresh(held);
+    if (held && !this.#isGood(held, refused)) {
+      held = await this.#refresh(held);
+      if (held && held.subject !== subject) this.#keep(held); // the guest's token before is spent
+    }
     if (held?.subject === subject) return held;
-    if (held) this.#keep(held); // the guest's token before is spent
     return made(await this.#signIn(identity, held?.access), subject);
   }
 
