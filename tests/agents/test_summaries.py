@@ -32,6 +32,7 @@ INSTRUCTIONS = read_prompt("summary")
 ADA = TurnUser(UUID(int=3), "Ada", "user", is_guest=False)
 BOB = TurnUser(UUID(int=4), "Bob", "user", is_guest=False)
 SLOW = "script-tokens?count=4&pause_s=0.1"
+PERSON = "INSERT INTO users (id, name, role) VALUES (:who, '', 'user') ON CONFLICT DO NOTHING"
 LEFT_OUT = 6  # of a long conversation, at least
 
 
@@ -63,11 +64,26 @@ class Desk:
     async def begin(self, turn: Turn) -> None:
         """Have the conversation that a summary belongs to."""
         async with self.service.parts["database"].transaction() as db:
-            who, which = {"owner": turn.user.id}, {"owner": turn.user.id, "id": turn.conversation_id}
-            person = "INSERT INTO users (id, name, role) VALUES (:owner, '', 'user') ON CONFLICT DO NOTHING"
-            await db.execute(text(person), who)
+            await db.execute(text(PERSON), {"who": turn.user.id})
             it = "INSERT INTO conversations (id, owner_id) VALUES (:id, :owner) ON CONFLICT DO NOTHING"
-            await db.execute(text(it), which)
+            await db.execute(text(it), {"owner": turn.user.id, "id": turn.conversation_id})
+
+    async def hear(self, turn: Turn, who: TurnUser) -> None:
+        """Have the first message of it, said by somebody else."""
+        async with self.service.parts["database"].transaction() as db:
+            said = {"id": new_id(), "conversation": turn.conversation_id, "who": who.id}
+            await db.execute(text(PERSON), {"who": who.id})
+            await db.execute(
+                text(
+                    "INSERT INTO messages (id, conversation_id, seq, rev, role, content, author_id)"
+                    " VALUES (:id, :conversation, 1, 1, 'user', 'This is number 1.', :who)"
+                ),
+                said,
+            )
+            await db.execute(
+                text("UPDATE conversations SET rev = 1, last_seq = 1 WHERE id = :conversation"),
+                {"conversation": turn.conversation_id},
+            )
 
     async def ask(self, turn: Turn) -> list[Event]:
         await self.begin(turn)
@@ -92,7 +108,7 @@ class Desk:
     async def store(self, turn: Turn, through_seq: int, content: str) -> bool:
         await self.begin(turn)
         async with self.service.parts["database"].transaction() as db:
-            return await repository.store_summary(db, turn.conversation_id, through_seq, content)
+            return await repository.store_summary(db, turn.conversation_id, through_seq, content, turn.rev)
 
     def prompts(self, model: str) -> list[str]:
         """What the provider was shown, all messages of a call in one."""
@@ -335,13 +351,22 @@ async def erase_owner(desk: Desk, turn: Turn) -> None:
         await of_agents.forget_conversations(db, removed.conversations)
 
 
-@pytest.mark.parametrize("remove", [delete, erase_owner])
+async def erase_somebody_else(desk: Desk, turn: Turn) -> None:
+    """One who has said something in it; the conversation stays."""
+    async with desk.service.parts["database"].transaction() as db:
+        assert await of_chat.erase_in(db, turn.conversation_id, BOB.id) == 1
+        await of_agents.drop_summaries(db, [turn.conversation_id])
+
+
+@pytest.mark.parametrize("remove", [delete, erase_owner, erase_somebody_else])
 async def test_a_summary_whose_conversation_goes_meanwhile_is_not_kept(
     desk_with: Open, logs: list[dict[str, Any]], remove: Callable[[Desk, Turn], Awaitable[None]]
 ) -> None:
-    turn = conversation(20)
+    turn = replace(conversation(20), rev=1)
     async with desk_with() as desk:
         await desk.set_agent(cheap=SLOW)
+        await desk.begin(turn)
+        await desk.hear(turn, BOB)
         await desk.ask(turn)
         await until(desk.is_summary_asked)
         await remove(desk, turn)

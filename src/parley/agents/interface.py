@@ -78,6 +78,8 @@ class Turn:
     """By name; None is the default one."""
     model: str | None = None
     """Overrides what the agent would choose."""
+    rev: int | None = None
+    """Of the conversation when the history was read: what has a later one has been changed since."""
     steps: Sequence[Step] = ()
     """Of earlier attempts at this reply; the last one may lack its results."""
     calls: "list[Attempt]" = field(default_factory=list, compare=False)

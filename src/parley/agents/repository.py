@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, column, func, literal, select, table, update
+from sqlalchemy import Row, and_, column, exists, func, select, table, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,6 +13,7 @@ from parley.agents.models import Agent, AgentVersion, ConversationSummary, Model
 _NEWEST = and_(AgentVersion.agent_id == Agent.id, AgentVersion.version == Agent.version)
 # Of chat, by name only.
 _CONVERSATIONS = table("conversations", column("id"), column("deleted_at"))
+_MESSAGES = table("messages", column("conversation_id"), column("seq"), column("rev"))
 
 
 async def find_agent(db: AsyncSession, name: str) -> Row[Agent, AgentVersion] | None:
@@ -62,12 +63,22 @@ async def find_summary(db: AsyncSession, conversation_id: UUID) -> Row[int, str]
     return (await db.execute(query.where(ConversationSummary.conversation_id == conversation_id))).one_or_none()
 
 
-async def store_summary(db: AsyncSession, conversation_id: UUID, through_seq: int, content: str) -> bool:
-    """Store a summary unless one reaches as far, or its conversation has gone; return whether it was stored."""
-    # Locked against whoever removes it, who then finds this summary; or this waits, and finds no conversation.
-    its = select(_CONVERSATIONS.c.id, literal(through_seq), literal(content)).with_for_update(read=True)
-    its = its.where(_CONVERSATIONS.c.id == conversation_id, _CONVERSATIONS.c.deleted_at.is_(None))
-    query = insert(ConversationSummary).from_select(["conversation_id", "through_seq", "content"], its)
+async def store_summary(
+    db: AsyncSession, conversation_id: UUID, through_seq: int, content: str, as_of_rev: int | None
+) -> bool:
+    """Store a summary unless one reaches as far, or what it is of has gone or changed; return whether it was stored."""
+    # Locked against who removes it, or somebody's words: they find this summary, or this waits and finds that gone.
+    is_there = select(_CONVERSATIONS.c.id).where(
+        _CONVERSATIONS.c.id == conversation_id, _CONVERSATIONS.c.deleted_at.is_(None)
+    )
+    if await db.scalar(is_there.with_for_update(read=True)) is None:
+        return False
+    of_it = and_(_MESSAGES.c.conversation_id == conversation_id, _MESSAGES.c.seq <= through_seq)
+    if as_of_rev is not None and await db.scalar(select(exists().where(of_it, _MESSAGES.c.rev > as_of_rev))):
+        return False
+    query = insert(ConversationSummary).values(
+        conversation_id=conversation_id, through_seq=through_seq, content=content
+    )
     query = query.on_conflict_do_update(
         index_elements=["conversation_id"],
         set_={"through_seq": query.excluded.through_seq, "content": query.excluded.content, "updated_at": func.now()},

@@ -92,7 +92,7 @@ class Summaries:
             async with asyncio.timeout(self._settings.summary_s):
                 content = await self._ask(agent, turn, fold.messages)
             async with self._database.transaction() as db:
-                is_stored = await repository.store_summary(db, conversation_id, fold.through_seq, content)
+                is_stored = await repository.store_summary(db, conversation_id, fold.through_seq, content, turn.rev)
         except (ModelError, DatabaseUnavailable) as error:
             log.warning("summary_failed", conversation_id=str(conversation_id), code=error.code)
         except TimeoutError:

@@ -57,7 +57,7 @@ SELECT {", ".join(MESSAGE_COLUMNS)} FROM e
 """  # noqa: S608  # our own column names
 
 TURN = """
-SELECT r.conversation_id, r.question_id, r.replaces AS replaces_too, c.agent,
+SELECT r.conversation_id, r.question_id, r.replaces AS replaces_too, c.agent, c.rev,
     u.id AS user_id, u.name, u.role AS user_role, u.email IS NULL AND u.site_id IS NULL AS is_guest,
     CASE WHEN h.id = r.question_id THEN r.steps END AS steps_so_far,
     h.id, h.seq, h.role, h.content, h.status, h.replaces, h.question_id AS answers, h.steps, h.author_name

@@ -28,6 +28,7 @@ async def read_turn(database: Database, message_id: UUID, limit: int) -> Turn | 
         user=TurnUser(question["user_id"] or NOBODY, name, question["user_role"] or "user", is_guest=is_guest),
         history=history_of(rows, question),
         agent=question["agent"],
+        rev=question["rev"],
         steps=read_steps(question["steps_so_far"]),
     )
 
