@@ -1,6 +1,8 @@
 """How many sockets and streams this worker serves: in all, of one user, from one address."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +21,18 @@ class Seats:
         self._by_address: Counter[str] = Counter()
         self.taken = 0
 
-    def take(self, user_id: UUID, address: str) -> None:
-        """Take a place until `leave`; raise Overloaded or TooManyConnections where there is none."""
+    @contextmanager
+    def take(self, user_id: UUID, address: str) -> Iterator[None]:
+        """Take a place until `leave`, or until the block fails; raise Overloaded or TooManyConnections without one."""
         self._check(user_id, address)
         self.taken += 1
         self._by_user[user_id] += 1
         self._by_address[address] += 1
+        try:
+            yield
+        except BaseException:
+            self.leave(user_id, address)
+            raise
 
     def leave(self, user_id: UUID, address: str) -> None:
         """Give a place back."""

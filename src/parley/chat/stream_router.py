@@ -1,8 +1,6 @@
 """Asking and watching over HTTP and WebSocket. What is kept is `router`."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
@@ -59,7 +57,7 @@ async def ask_and_watch(
     # Refused before anything is stored: who is refused asks again, and without a client_id that is another question.
     if named is not None and named.conversation_id != conversation_id:
         raise ConversationNotFound
-    with _seated(request, user):
+    with request.state.seats.take(user.user_id, request.scope["client_address"].limit_key):
         if cursor and command.client_id is None:
             if conversation_id is None:
                 raise Unprocessable("The cursor names no conversation; name one.", param="conversation_id")
@@ -70,18 +68,6 @@ async def ask_and_watch(
         structlog.contextvars.bind_contextvars(conversation_id=str(conversation_id))
         position = named.position if named else None
         return await _stream(request, user, conversation_id, asked=asked, cursor=cursor, position=position)
-
-
-@contextmanager
-def _seated(request: Request, user: Identity) -> Iterator[None]:
-    """Take a place, which the stream that is made gives back."""
-    seats, address = request.state.seats, request.scope["client_address"].limit_key
-    seats.take(user.user_id, address)
-    try:
-        yield
-    except BaseException:
-        seats.leave(user.user_id, address)
-        raise
 
 
 async def _stream(
@@ -131,7 +117,7 @@ async def watch_stream(
 ) -> Response:
     """Watch a conversation; does not end by itself."""
     parts = _stream_parts(request)
-    with _seated(request, user):
+    with request.state.seats.take(user.user_id, request.scope["client_address"].limit_key):
         opening = await parts.connections.open(user, conversation_id, last_event_id or cursor)
         return EventStream(user, opening, parts)
 

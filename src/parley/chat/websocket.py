@@ -110,12 +110,8 @@ async def serve_socket(
     structlog.contextvars.bind_contextvars(conversation_id=str(conversation_id))
     extension: Extension | None = socket.scope.get("extensions", {}).get("parley")
     address = socket.scope["client_address"].limit_key
-    parts.seats.take(identity.user_id, address)
-    try:
+    with parts.seats.take(identity.user_id, address):
         opening = await parts.connections.open(identity, conversation_id, cursor)
-    except BaseException:
-        parts.seats.leave(identity.user_id, address)
-        raise
     transport = SocketTransport(socket.send) if extension is None else FramedTransport(extension)
     conversation = _Conversation(
         receive=socket.receive if extension is None else extension["receive"],
