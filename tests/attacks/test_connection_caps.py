@@ -41,6 +41,12 @@ async def until_free(service: Service, taken: int = 0, within_s: float = FREED_S
     return time.monotonic() - began
 
 
+def stream_request(chat: Talk, *headers: str) -> bytes:
+    """Return the request for a stream, to send by hand."""
+    lines = [f"GET /chat/conversations/{chat.id}/stream HTTP/1.1", "Host: x", *headers]
+    return "\r\n".join([*lines, f"Authorization: {chat.account.headers['Authorization']}", "", ""]).encode()
+
+
 async def refusal_of(chat: Talk) -> tuple[int, str]:
     status, answer = await knock(chat.service, f"/chat/ws/{chat.id}", **chat.account.headers)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -119,10 +125,7 @@ async def test_who_comes_and_goes_leaves_nothing_behind(start_on_socket: Start) 
                 await stream.until("reset")
             # Cut before the answer: the place was not taken yet, or is given back.
             async with dialled(port_of(service)) as cut:
-                await cut.send(
-                    f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
-                    f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
-                )
+                await cut.send(stream_request(chat))
         await until_free(service)
         connections = service.parts["connections"]
         async with asyncio.timeout(FREED_S):
@@ -159,10 +162,7 @@ async def test_a_stream_whose_request_has_a_body_that_does_not_end_is_let_go(
         await service.parts["readiness"].wait()
         chat = await talk(service)
         async with dialled(port_of(service)) as stream:
-            await stream.send(
-                f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
-                f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
-            )
+            await stream.send(stream_request(chat, "Content-Length: 5"))
             await stream.reader.readuntil(b'"reset"')
             await until_free(service)
         assert errors(logs) == []
@@ -178,9 +178,7 @@ async def test_a_stream_with_a_request_behind_it_is_let_go(
         chat = await talk(service)
         async with dialled(port_of(service)) as stream:
             await stream.send(
-                f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
-                f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
-                + (upgrade(f"/chat/ws/{chat.id}", chat.account.headers) if is_upgrade else LIVE)
+                stream_request(chat) + (upgrade(f"/chat/ws/{chat.id}", chat.account.headers) if is_upgrade else LIVE)
             )
             await stream.reader.readuntil(b'"reset"')
         await until_free(service)
@@ -194,10 +192,7 @@ async def test_many_requests_behind_a_stream_cost_what_each_costs(start_on_socke
 
         async def cost_of(count: int) -> float:
             async with dialled(port_of(service)) as stream:
-                await stream.send(
-                    f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
-                    f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
-                )
+                await stream.send(stream_request(chat))
                 await stream.reader.readuntil(b'"reset"')
                 began = time.thread_time()
                 await stream.send(LIVE * count)
@@ -252,10 +247,7 @@ async def test_who_closes_its_half_is_let_go(start_on_socket: Start) -> None:
         await service.parts["readiness"].wait()
         chat = await talk(service)
         async with dialled(port_of(service)) as stream, watching(chat) as socket:
-            await stream.send(
-                f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
-                f"Authorization: {chat.account.headers['Authorization']}\r\n\r\n".encode()
-            )
+            await stream.send(stream_request(chat))
             await stream.reader.readuntil(b'"reset"')
             assert service.parts["seats"].taken == 2
             for half_closed in (stream, socket):
@@ -281,10 +273,7 @@ async def test_who_vanishes_without_a_word_is_let_go_and_the_others_stay(start_o
             socket_to(port_of(service), chat.id, headers=headers) as socket,
             following(chat) as present,
         ):
-            await stream.send(
-                f"GET /chat/conversations/{chat.id}/stream HTTP/1.1\r\nHost: x\r\n"
-                f"Authorization: {headers['Authorization']}\r\n\r\n".encode()
-            )
+            await stream.send(stream_request(chat))
             await stream.reader.readuntil(b'"reset"')
             await socket.until("reset")
             await present.until("reset")
